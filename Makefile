@@ -1,0 +1,61 @@
+# Works on a fresh machine with Python 3.11 or later, its venv module and make.
+# Another Python, beside the first: make test PYTHON=python3.13 VENV=.venv-3.13
+
+PYTHON ?= python3
+VENV ?= .venv
+# One core runs the tests, the other one the servers that they talk to.
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-only lint format generate mutants lock
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## Two services and a shared store on this machine
+	@$(BIN)/eventferry demo
+
+test: lint test-only ## Lint, then all tests: what CI runs, and you before a commit
+
+test-only: $(INSTALLED) ## All tests, without lint
+	@echo "== pytest, $(WORKERS) at a time"
+	@$(BIN)/pytest -n $(WORKERS)
+
+lint: $(INSTALLED) ## Style, types, layers, and generated files up to date
+	@echo "== ruff"
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "Not formatted: run make format"; exit 1; }
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== import-linter"
+	@$(BIN)/lint-imports --no-logo > $(VENV)/import-linter.log || { cat $(VENV)/import-linter.log; exit 1; }
+	@echo "== generated files"
+	@$(BIN)/python tools/async_to_sync.py --check
+
+format: $(INSTALLED) ## Format the code, and fix what ruff can fix
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format --quiet
+
+generate: $(INSTALLED) ## The sync modules, from the async ones
+	@$(BIN)/python tools/async_to_sync.py
+
+mutants: $(INSTALLED) ## Break the code on purpose: the tests must notice
+	@$(BIN)/python tools/mutants.py
+
+lock: $(INSTALLED) ## requirements.lock, from pyproject.toml, with the newest versions
+	@$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --quiet --upgrade \
+		--universal --python-version 3.11 --all-extras --group project --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+	@echo "requirements.lock: $$(grep -c '==' requirements.lock) packages"
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "eventferry needs Python 3.11 or later, $(PYTHON) is not: make PYTHON=python3.11 …"; exit 1; }
+	@test -x $(BIN)/python || { echo "== new environment in $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "== installing what requirements.lock names (about a minute)"
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,83 @@
+"""eventferry moves events between services, with nothing but the PostgreSQL they already run.
+
+Follow an event: `event` → `store` (appended) → `source` (read, up to the horizon) → `engine`
+(ferried, or handled, with its checkpoint) → `run` → `worker`. What is not exported here is
+private.
+"""
+
+from eventferry.config import Config, load
+from eventferry.engine._async import AsyncContext
+from eventferry.engine._sync import Context
+from eventferry.errors import (
+    ConfigurationError,
+    EventFerryError,
+    EventIdConflict,
+    EventTooLarge,
+    HistoryMismatch,
+    InvalidEvent,
+    InvalidStreamName,
+    MissingData,
+    ProjectionError,
+    SchemaTooNew,
+    StoreError,
+    StoreNotMigrated,
+    StoreUnavailable,
+    TransactionLost,
+    TransactionRequired,
+    UnknownProjection,
+    UnknownStream,
+    VersionConflict,
+    WrongIsolation,
+)
+from eventferry.event import Event, EventMapper, RecordedEvent
+from eventferry.migration import migrate
+from eventferry.run import End, Ended
+from eventferry.store import (
+    Appended,
+    AsyncAppended,
+    AsyncEventStore,
+    EventStore,
+    Horizon,
+    Stream,
+)
+from eventferry.worker import run_projection, run_worker
+
+__all__ = [
+    "Appended",
+    "AsyncAppended",
+    "AsyncContext",
+    "AsyncEventStore",
+    "Config",
+    "ConfigurationError",
+    "Context",
+    "End",
+    "Ended",
+    "Event",
+    "EventFerryError",
+    "EventIdConflict",
+    "EventMapper",
+    "EventStore",
+    "EventTooLarge",
+    "HistoryMismatch",
+    "Horizon",
+    "InvalidEvent",
+    "InvalidStreamName",
+    "MissingData",
+    "ProjectionError",
+    "RecordedEvent",
+    "SchemaTooNew",
+    "StoreError",
+    "StoreNotMigrated",
+    "StoreUnavailable",
+    "Stream",
+    "TransactionLost",
+    "TransactionRequired",
+    "UnknownProjection",
+    "UnknownStream",
+    "VersionConflict",
+    "WrongIsolation",
+    "load",
+    "migrate",
+    "run_projection",
+    "run_worker",
+]

@@ -1,0 +1,123 @@
+"""Where a projection is, and whether the store that it reads still is the one it came from.
+
+Pure: what the rows of `eventferry.checkpoints` mean. A checkpoint moves only to the position of
+an event that was read, never to the horizon: positions that others have drawn need not survive a
+crash, and may come again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+from uuid import UUID
+
+from eventferry.errors import HistoryMismatch
+from eventferry.store import Horizon
+
+
+class Mark(NamedTuple):
+    """An event's place: enough to move a checkpoint to it."""
+
+    stream: str
+    position: int
+    event_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """How far a projection is in one stream."""
+
+    stream: str
+    store: UUID
+    """The identity of the store read from."""
+    incarnation: UUID
+    """Of the stream."""
+    position: int
+    """Of the last event dealt with; 0: none yet."""
+    event_id: UUID | None
+    """That event's id."""
+
+
+Checkpoints = tuple[Checkpoint, ...]
+"""One a stream, in the order of the projection's streams."""
+
+
+def moved(checkpoints: Checkpoints, marks: Iterable[Mark]) -> Checkpoints:
+    """The checkpoints after the events at the marks, which are in order."""
+    last: Mapping[str, Mark] = {mark.stream: mark for mark in marks}
+    return tuple(
+        replace(c, position=last[c.stream].position, event_id=last[c.stream].event_id)
+        if c.stream in last
+        else c
+        for c in checkpoints
+    )
+
+
+def require_same_store(checkpoints: Checkpoints, horizon: Horizon, projection: str) -> None:
+    """Refuses to read on in another store, or in a re-created stream.
+
+    Raises:
+        HistoryMismatch: it is not the one that the checkpoint came from.
+    """
+    for checkpoint, incarnation in zip(checkpoints, horizon.incarnations, strict=True):
+        if checkpoint.store != horizon.store:
+            raise HistoryMismatch(
+                f"projection {projection!r} has read {checkpoint.stream!r} up to position "
+                f"{checkpoint.position} from store {checkpoint.store}, but this is store "
+                f"{horizon.store}. Is the URL right? If the store was replaced on purpose, give "
+                "the projection a new name"
+            )
+        if checkpoint.incarnation != incarnation:
+            raise HistoryMismatch(
+                f"projection {projection!r} has read {checkpoint.stream!r} up to position "
+                f"{checkpoint.position}, but the stream has been dropped and created again since "
+                f"(then {checkpoint.incarnation}, now {incarnation}). Give the projection a new "
+                "name to read the new stream from its start"
+            )
+
+
+def require_same_events(
+    checkpoints: Checkpoints, marks: Sequence[Mark], *, complete: bool, projection: str
+) -> int:
+    """Checks what was read from the checkpoints' own positions on: their events come first.
+
+    Args:
+        checkpoints: Where the reading began.
+        marks: What was read, in order, the checkpoints' own events among them.
+        complete: Whether this is all that the streams have up to the horizon.
+        projection: For messages.
+
+    Returns:
+        How many of the marks are the checkpoints' own events; the rest is work.
+
+    Raises:
+        HistoryMismatch: a checkpoint's event is not where it was.
+    """
+    expected = {c.stream: c for c in checkpoints if c.position}
+    own = 0
+    for mark in marks:
+        checkpoint = expected.get(mark.stream)
+        if checkpoint is None:
+            continue
+        if (mark.position, mark.event_id) != (checkpoint.position, checkpoint.event_id):
+            raise _lost(checkpoint, mark, projection)
+        del expected[mark.stream]
+        own += 1
+    if complete and expected:
+        raise _lost(next(iter(expected.values())), None, projection)
+    return own
+
+
+def _lost(checkpoint: Checkpoint, found: Mark | None, projection: str) -> HistoryMismatch:
+    there = (
+        "the stream ends before it"
+        if found is None
+        else f"event {found.event_id} at position {found.position} is what stands there now"
+    )
+    return HistoryMismatch(
+        f"projection {projection!r} has read {checkpoint.stream!r} up to event "
+        f"{checkpoint.event_id} at position {checkpoint.position}, but {there}: the store has lost "
+        "or changed its history (restored from a backup? a standby promoted that lacked commits?). "
+        "Nothing was handled. Restore the store, or give the projection a new name to start again"
+    )

@@ -1,0 +1,167 @@
+"""How eventferry connects to a store, and what it makes of a driver's errors.
+
+Owns the connection options, the translation of errors by SQLSTATE and constraint name, and
+the question whether an error is an outage (the store's fault, and worth another try) or not.
+Nothing here sets the state of a session: PgBouncer may hand it to somebody else.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors as pg
+
+from eventferry.errors import (
+    EventFerryError,
+    EventTooLarge,
+    InvalidEvent,
+    InvalidStreamName,
+    StoreError,
+    StoreNotMigrated,
+    StoreUnavailable,
+    TransactionRequired,
+    UnknownStream,
+    WrongIsolation,
+    redacted,
+)
+
+CONNECT_TIMEOUT_S = 10
+
+
+def options(name: str, *, pooled: bool = False) -> dict[str, Any]:
+    """What to pass to `psycopg.connect`, beside the URL, for a connection of ours.
+
+    Args:
+        name: What `pg_stat_activity` shows as the application.
+        pooled: Whether a pooler such as PgBouncer stands in between, where prepared
+            statements would meet another server connection.
+    """
+    return {
+        "autocommit": True,
+        "application_name": f"eventferry {name}",
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "prepare_threshold": None if pooled else 5,
+        # a peer that is gone without a word is noticed in about 30 s, not in two hours
+        "keepalives": 1,
+        "keepalives_idle": 15,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    }
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the store (or the way to it) failed, rather than what it was asked to do.
+
+    Lost connections, restarts, full connection tables, deadlocks, serialization failures,
+    timeouts of locks: nothing is wrong with the event, and another try may do.
+    """
+    if isinstance(error, StoreUnavailable):
+        return True
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is None:  # never reached the server, or lost it on the way
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate[:2] in _OUTAGE_CLASSES or isinstance(error, _OUTAGES)
+
+
+_OUTAGE_CLASSES = ("08", "53", "58")  # connection, insufficient resources, system error
+_OUTAGES = (
+    pg.AdminShutdown,
+    pg.CrashShutdown,
+    pg.CannotConnectNow,
+    pg.DatabaseDropped,
+    pg.IdleSessionTimeout,
+    pg.SerializationFailure,
+    pg.DeadlockDetected,
+    pg.LockNotAvailable,
+    pg.ReadOnlySqlTransaction,  # a failover in progress: the old primary is a standby now
+)
+
+
+@contextmanager
+def translated(store: str) -> Iterator[None]:
+    """Turns the driver's errors into ours; `store` names the store in their messages."""
+    try:
+        yield
+    except psycopg.Error as error:
+        ours = translation(error, store)
+        if ours is None:
+            raise
+        raise ours from error
+
+
+def translation(error: psycopg.Error, store: str) -> EventFerryError | None:
+    """What this error of the driver means; None: it is nothing that we know better."""
+    message = error.diag.message_primary or " ".join(str(error).split())
+    constraint = error.diag.constraint_name or ""
+    match error:
+        case pg.UndefinedTable() if "streams." in message or error.diag.schema_name == "streams":
+            stream = message.partition('"streams.')[2].partition('"')[0]
+            return UnknownStream(
+                f"{store} has no stream {stream!r}. "
+                f"Create it: `eventferry streams create {stream}` "
+                "(`eventferry streams list` shows what is there)",
+                stream=stream,
+            )
+        case pg.UndefinedTable() | pg.InvalidSchemaName() | pg.UndefinedFunction() if (
+            "eventferry" in message
+        ):
+            return StoreNotMigrated(
+                f"{store} is not migrated ({message}). Run `eventferry migrate`"
+            )
+        case pg.InvalidName():
+            return InvalidStreamName(f"{message}. {error.diag.message_hint or ''}".strip())
+        case pg.CheckViolation() if constraint.endswith("_size"):
+            return EventTooLarge(f"{store} refused an event: {constraint}, {_LIMITS}")
+        case pg.CheckViolation() if constraint.startswith("events_"):
+            return InvalidEvent(f"{store} refused an event: {message}")
+        case pg.InvalidTextRepresentation() | pg.UntranslatableCharacter():
+            return InvalidEvent(f"{store} refused an event: {message}")
+        case pg.InsufficientPrivilege():
+            return StoreError(f"{store} refused: {message}. Ask its owner for the privilege")
+        case pg.InvalidTransactionState() if "horizon" in message:
+            return WrongIsolation(f"{message}. {error.diag.message_hint or ''}".strip())
+        case pg.InvalidPassword() | pg.InvalidAuthorizationSpecification():
+            return StoreUnavailable(
+                f"{store} does not let us in: {message}. Check user and password"
+            )
+        case pg.InvalidCatalogName():
+            return StoreUnavailable(f"{store}: {message}. Create the database, or correct the URL")
+        case _ if is_outage(error):
+            return StoreUnavailable(f"{store} can't be reached: {message}")
+    return None
+
+
+_LIMITS = "data may have 16 MiB, metadata 1 MiB; keep large things elsewhere and their address here"
+
+
+def require_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Refuses a caller's connection on which each statement would commit by itself.
+
+    Raises:
+        TransactionRequired: the connection is idle, and in autocommit.
+    """
+    idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    if idle and connection.autocommit:
+        raise TransactionRequired(
+            "the given connection is in autocommit and in no transaction, so the append would "
+            "be committed at once and alone. Append inside `with connection.transaction():`, "
+            "or leave `connection` out"
+        )
+
+
+def runner_name() -> str:
+    """This process, as others see it: host:pid."""
+    import os
+
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def shown(url: str, kind: str) -> str:
+    """How messages name a store: `local store postgresql://user:***@host/db`."""
+    return f"{kind} store {redacted(url)}"

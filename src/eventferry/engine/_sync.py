@@ -1,0 +1,300 @@
+# Generated from src/eventferry/engine/_async.py by tools/async_to_sync.py; do not edit.
+"""A batch of a consuming projection: lock the checkpoint, handle the events, move it, commit.
+
+All of it in one transaction of the service's own database, so that a handler's writes and the
+checkpoint are kept together or not at all.
+
+    begin ──> lock ──> handle, event by event ──> move the checkpoint ──> commit
+               │              │                        │
+             Busy,          Failed                   Failed (the handler ended the transaction)
+             Moved
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from eventferry import sql
+from eventferry.checkpoint import Checkpoint, Checkpoints, Mark, moved
+from eventferry.connection import is_outage
+from eventferry.engine.outcome import Applied, Busy, Failed, Moved, Outcome
+from eventferry.errors import TransactionLost
+from eventferry.event import Event, RecordedEvent
+from eventferry.projection import Projection
+from eventferry.store import Appended, EventStore
+
+INERROR = psycopg.pq.TransactionStatus.INERROR
+
+
+@dataclass(slots=True)
+class Context:
+    """What a handler is given beside the event; good for this batch only."""
+
+    projection: str
+    """The projection's name."""
+    attempt: int
+    """The how-manieth time the event is tried; 1 is the first."""
+    logger: logging.Logger
+    _connection: Connection[Any] = field(repr=False)
+    _event: RecordedEvent | None = field(default=None, repr=False)
+
+    @property
+    def connection(self) -> Connection[Any]:
+        """The batch's transaction: what is written here commits with the checkpoint.
+
+        Don't commit it or roll it back; `with connection.transaction():` makes a savepoint.
+        """
+        return self._connection
+
+    def append(
+        self,
+        stream: str,
+        events: Event | Iterable[Event],
+        *,
+        expected_version: int | None = None,
+    ) -> Appended:
+        """Appends to a stream of the local store, in the batch's transaction.
+
+        The events are correlated with the one being handled, and name it as their cause, unless
+        their metadata says otherwise. Arguments and errors are those of `EventStore.append`.
+        """
+        given = [events] if isinstance(events, Event) else list(events)
+        caused = [event.caused_by(self._event) for event in given] if self._event else given
+        return EventStore().append(
+            stream, caused, expected_version=expected_version, connection=self._connection
+        )
+
+
+class Transactions(Protocol):
+    """Where a batch gets its transaction from; SQLAlchemy's or Django's can take its place."""
+
+    def begin(self) -> Any:
+        """An context manager: a connection in a transaction of its own."""
+
+
+class PoolTransactions:
+    """Transactions on connections of a pool of ours."""
+
+    def __init__(self, pool: ConnectionPool[Connection[Any]]) -> None:
+        self._pool = pool
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection[Any]]:
+        """A transaction, on a connection object that is of no use when it has ended.
+
+        A handler may leave a task behind that still holds the connection: it must not get into
+        the transaction of another batch. So each gets a connection object of its own on the
+        pool's connection, which is taken away from it at the end.
+        """
+        with self._pool.connection() as pooled:
+            conn = Connection(pooled.pgconn)
+            conn._prepared = pooled._prepared  # statements live as long as the server connection
+            try:
+                conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+                with conn.transaction():
+                    yield conn
+            finally:
+                conn.pgconn = ENDED
+
+
+def _ended() -> psycopg.pq.abc.PGconn:
+    pgconn = psycopg.pq.PGconn.connect_start(b"host=/")
+    pgconn.finish()
+    return pgconn
+
+
+ENDED = _ended()
+"""What a connection has left when its batch is over: everything raises, nothing connects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batches:
+    """The batches of one consuming projection."""
+
+    service: str
+    projection: Projection
+    handle: Callable[..., Any]
+    handle_batch: Callable[..., Any] | None
+    transactions: Transactions
+    clock: Callable[[], float] = time.monotonic
+
+    def apply(
+        self, checkpoints: Checkpoints, events: Sequence[RecordedEvent], *, attempt: int
+    ) -> Outcome:
+        """Handles the events, which follow the checkpoints, and moves these: one transaction.
+
+        Raises:
+            psycopg.Error, StoreUnavailable: the database failed, not an event.
+        """
+        batch = _Batch(events)
+        try:
+            with self.transactions.begin() as conn:
+                locked = self._lock(conn, checkpoints)
+                if isinstance(locked, str):
+                    self._handle(conn, batch, attempt)
+                    return self._move(conn, checkpoints, batch, locked)
+                return locked
+        except Exception as error:
+            if not self._is_failure(error, batch):
+                raise
+            return batch.failed(error)
+
+    def _lock(self, conn: Connection[Any], checkpoints: Checkpoints) -> str | Busy | Moved:
+        """Locks the checkpoints; the transaction's id, if they are where they should be."""
+        timeout = f"{self.projection.handler_timeout.total_seconds() * 1000:.0f}"
+        return lock(conn, self.service, self.projection.name, timeout, checkpoints)
+
+    def _handle(self, conn: Connection[Any], batch: _Batch, attempt: int) -> None:
+        context = Context(
+            projection=self.projection.name,
+            attempt=attempt,
+            logger=logging.getLogger(f"eventferry.projection.{self.projection.name}"),
+            _connection=conn,
+        )
+        ends = self.clock() + self.projection.batch_time.total_seconds()
+        if self.handle_batch is not None:
+            batch.started(self.clock())
+            self.handle_batch(batch.matching(self.projection), context)
+            batch.index = len(batch.events)
+            _require_usable(conn)
+            return
+        for event in batch.events:
+            if self.projection.wants(event):
+                batch.started(self.clock())
+                context._event = event
+                self.handle(event, context)
+                _require_usable(conn)
+            batch.index += 1
+            if self.clock() >= ends:
+                return
+
+    def _move(
+        self,
+        conn: Connection[Any],
+        checkpoints: Checkpoints,
+        batch: _Batch,
+        transaction: str,
+    ) -> Applied:
+        batch.is_moving = True
+        after = moved(checkpoints, batch.handled())
+        if not move(conn, self.service, self.projection.name, checkpoints, after, transaction):
+            raise TransactionLost(
+                "the transaction of the batch has ended before its checkpoint moved: the handler "
+                "has committed it, or rolled it back, or has changed the checkpoint. Leave "
+                "context.connection's transaction to eventferry; for a part that may fail on its "
+                "own, use `with context.connection.transaction():`"
+            )
+        return Applied(after, batch.index)
+
+    def _is_failure(self, error: Exception, batch: _Batch) -> bool:
+        """Whether the event is to blame, or the handler: not so in an outage."""
+        if not batch.begun:
+            return False
+        too_long = self.clock() - batch.begun > self.projection.handler_timeout.total_seconds()
+        return too_long or not is_outage(error)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch on its way: which event is being handled, and since when."""
+
+    events: Sequence[RecordedEvent]
+    index: int = 0
+    """How many events have been dealt with: the place of the one being handled."""
+    begun: float = 0.0
+    """When the handler was last called, by the clock; 0: not yet."""
+    is_moving: bool = False
+
+    def started(self, now: float) -> None:
+        self.begun = now
+
+    def matching(self, projection: Projection) -> list[RecordedEvent]:
+        return [event for event in self.events if projection.wants(event)]
+
+    def handled(self) -> Iterable[Mark]:
+        return (Mark(e.stream, e.position, e.id) for e in self.events[: self.index])
+
+    def failed(self, error: Exception) -> Failed:
+        # what only shows at the end (a deferred constraint, a transaction gone) is the last one's
+        index = min(self.index, len(self.events) - 1)
+        if self.is_moving:
+            index = max(0, self.index - 1)
+        event = self.events[index]
+        return Failed.because(
+            error,
+            mark=Mark(event.stream, event.position, event.id),
+            event_type=event.type,
+            index=index,
+            alone=len(self.events) == 1,
+        )
+
+
+def _require_usable(conn: Connection[Any]) -> None:
+    """Blames the handler that swallowed an error of the database.
+
+    Raises:
+        TransactionLost: the transaction is aborted; nothing of the batch could be committed.
+    """
+    if conn.info.transaction_status == INERROR:
+        raise TransactionLost(
+            "the handler has swallowed an error of the database and left the transaction aborted. "
+            "Let the error out, or make a savepoint around the statement that may fail: "
+            "`with context.connection.transaction():`"
+        )
+
+
+def lock(
+    conn: Connection[Any],
+    service: str,
+    projection: str,
+    timeout_ms: str,
+    checkpoints: Checkpoints,
+) -> str | Busy | Moved:
+    """Locks a projection's checkpoints; the transaction's id, if they are where they should be."""
+    cursor = conn.execute(sql.query("lock_checkpoints"), (timeout_ms, service, projection))
+    rows = cursor.fetchall()
+    locked = {(row[0], row[1]): row for row in rows}
+    if any((c.stream, c.store) not in locked for c in checkpoints):
+        return Busy()
+    for c in checkpoints:
+        _, _, incarnation, position, event_id, *_ = locked[c.stream, c.store]
+        if (incarnation, position, event_id) != (c.incarnation, c.position, c.event_id):
+            return Moved()
+    return str(rows[0][5])
+
+
+def move(
+    conn: Connection[Any],
+    service: str,
+    projection: str,
+    before: Checkpoints,
+    after: Checkpoints,
+    transaction: str,
+) -> bool:
+    """Moves the checkpoints; False: they are not where this transaction has locked them."""
+    changes: list[tuple[Checkpoint, Checkpoint]] = [
+        (old, new) for old, new in zip(before, after, strict=True) if old != new
+    ]
+    cursor = conn.execute(
+        sql.query("move_checkpoints"),
+        (
+            [new.stream for _, new in changes],
+            [new.store for _, new in changes],
+            [old.position for old, _ in changes],
+            [new.position for _, new in changes],
+            [new.event_id for _, new in changes],
+            service,
+            projection,
+            transaction,
+        ),
+    )
+    return cursor.rowcount == len(changes)

@@ -1,0 +1,68 @@
+"""What can become of a batch. Each is an answer, not an exception: the run decides what is next."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from typing import Self
+
+from eventferry.checkpoint import Checkpoints, Mark
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Committed: the effect, and the checkpoints with it."""
+
+    checkpoints: Checkpoints
+    count: int
+    """How many events of the batch were dealt with; fewer than all when its time was up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another runner holds the checkpoint. That is not "no work"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The checkpoint is not where the batch begins: another runner was here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """Rolled back: the handler, or the target store, refused an event."""
+
+    mark: Mark | None
+    """The failing event; None: it is no single event's failure."""
+    event_type: str | None
+    index: int
+    """The failing event's place in the batch."""
+    alone: bool
+    """Whether the event was tried alone; else its batch is tried again, one by one."""
+    error: str
+    traceback: str
+
+    @classmethod
+    def because(
+        cls,
+        error: BaseException,
+        *,
+        mark: Mark | None = None,
+        event_type: str | None = None,
+        index: int = 0,
+        alone: bool = True,
+    ) -> Self:
+        """A failure as `projections status` shows it."""
+        text = str(error)
+        name = type(error).__qualname__
+        return cls(
+            mark=mark,
+            event_type=event_type,
+            index=index,
+            alone=alone,
+            error=f"{name}: {text}" if text else name,
+            traceback="".join(traceback.format_exception(error)),
+        )
+
+
+Outcome = Applied | Busy | Moved | Failed

@@ -1,0 +1,147 @@
+"""Everything that eventferry raises on purpose.
+
+One base class, so that ``except EventFerryError`` catches what is ours and nothing else::
+
+    EventFerryError
+    ├── ConfigurationError      projections.toml or the environment is wrong (also ValueError)
+    ├── InvalidEvent            an event that no store can keep (also ValueError)
+    │   └── EventTooLarge
+    ├── MissingData             an event mapper asked for a key that is not there (also KeyError)
+    ├── StoreError              a store refused, or is not what it should be
+    │   ├── StoreUnavailable    not reachable, wrong password, gone: worth another try
+    │   ├── StoreNotMigrated    run `eventferry migrate`
+    │   ├── SchemaTooNew        upgrade eventferry
+    │   ├── InvalidStreamName   (also ValueError)
+    │   ├── UnknownStream
+    │   ├── VersionConflict     somebody else appended to the entity first
+    │   ├── EventIdConflict     the same id, other content
+    │   ├── TransactionRequired an append on a connection that would commit it at once
+    │   ├── WrongIsolation      a horizon asked for in a transaction that can't see it
+    │   └── HistoryMismatch     the store is not the one that the checkpoint came from
+    └── ProjectionError
+        ├── UnknownProjection
+        └── TransactionLost             a handler ended or broke the transaction of its batch
+
+A message says what was expected, what was found, where, and what to do next. No message ever
+holds a password: URLs are shown through `redacted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit, urlunsplit
+
+
+class EventFerryError(Exception):
+    """The base of all errors that eventferry raises on purpose."""
+
+
+class ConfigurationError(EventFerryError, ValueError):
+    """The configuration is wrong; `mistakes` holds every mistake, one line each."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(self.mistakes))
+
+
+class InvalidEvent(EventFerryError, ValueError):
+    """An event that no store can keep: a bad type, data that is not JSON, a naive datetime, …"""
+
+
+class EventTooLarge(InvalidEvent):
+    """An event whose data or metadata is larger than a store accepts."""
+
+
+class MissingData(EventFerryError, KeyError):
+    """An event's data has no such key."""
+
+    def __str__(self) -> str:  # KeyError would show the repr
+        return str(self.args[0])
+
+
+class StoreError(EventFerryError):
+    """A store refused what it was asked, or is not what it should be."""
+
+
+class StoreUnavailable(StoreError):
+    """The store can't be reached just now, or does not let us in."""
+
+
+class StoreNotMigrated(StoreError):
+    """The database has no eventferry schema, or one older than this code needs."""
+
+
+class SchemaTooNew(StoreError):
+    """A later eventferry has changed the schema in a way that this code can't work with."""
+
+
+class InvalidStreamName(StoreError, ValueError):
+    """A name that no stream can have."""
+
+
+class UnknownStream(StoreError):
+    """The store has no stream of this name."""
+
+    def __init__(self, message: str, *, stream: str) -> None:
+        self.stream = stream
+        super().__init__(message)
+
+
+class VersionConflict(StoreError):
+    """The entity is not at the version that the append expected.
+
+    `expected` is what the caller gave, `actual` the entity's newest version (0: it has none).
+    """
+
+    def __init__(self, *, stream: str, entity_id: str, expected: int, actual: int) -> None:
+        self.stream = stream
+        self.entity_id = entity_id
+        self.expected = expected
+        self.actual = actual
+        super().__init__(
+            f"entity {entity_id!r} of stream {stream!r} was expected at version {expected}, "
+            f"but is at version {actual}: somebody else appended to it. "
+            "Read the entity again, decide again, then append with its version"
+        )
+
+
+class EventIdConflict(StoreError):
+    """An event with this id, but other content, is in the stream already."""
+
+    def __init__(self, message: str, *, stream: str, event_id: object) -> None:
+        self.stream = stream
+        self.event_id = event_id
+        super().__init__(message)
+
+
+class TransactionRequired(StoreError):
+    """The given connection is idle in autocommit: the append would not be part of anything."""
+
+
+class WrongIsolation(StoreError):
+    """A horizon is only right in READ COMMITTED, where each statement sees what is committed."""
+
+
+class HistoryMismatch(StoreError):
+    """The store, or the stream in it, is not the one that the checkpoint came from."""
+
+
+class ProjectionError(EventFerryError):
+    """A projection can't do what it was asked."""
+
+
+class UnknownProjection(ProjectionError):
+    """The configuration has no projection of this name."""
+
+
+class TransactionLost(ProjectionError):
+    """A handler ended the transaction of its batch, or left it aborted."""
+
+
+def redacted(url: str) -> str:
+    """The URL as it may be shown: without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))

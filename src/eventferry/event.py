@@ -1,0 +1,249 @@
+"""Events: what a service says happened, and what a store says it keeps.
+
+`Event` is what one appends, `RecordedEvent` what a store returns. Both are immutable. Event
+mappers (`EventMapper`) give names to what is inside an event's data.
+
+The JSON of a recorded event is decoded when it is first touched, and not before: most readers
+look at a type or at two keys, and a ferry at nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from eventferry import _json
+from eventferry._uuid import uuid7
+from eventferry.errors import InvalidEvent, MissingData
+
+T = TypeVar("T")
+
+MAX_NAME_LENGTH = 255
+"""Characters in an event's type, source and entity id; the stream tables check the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, as its service says it.
+
+    Raises:
+        InvalidEvent: a field is not what it should be. Whether `data` and `metadata` are JSON
+            is checked when the event is appended.
+    """
+
+    type: str
+    """What happened, in the past tense: `UserRegistered`. 1 to 255 characters."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What there is to say about it: a JSON object."""
+    _: KW_ONLY
+    entity_id: str | None = None
+    """The thing that it happened to; the order of an entity's events is kept everywhere."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """About the event rather than the fact. Reserved: correlation_id, causation_id, traceparent."""
+    id: UUID = field(default_factory=uuid7)
+    """Names the event for good, in every store that it gets to."""
+    occurred_at: datetime | None = None
+    """When it happened, with a time zone; None: the moment of the append, by the store's clock."""
+    source: str | None = None
+    """The service that it happened in; None: the one that the store belongs to."""
+
+    def __post_init__(self) -> None:
+        _check_name("type", self.type)
+        if self.entity_id is not None:
+            _check_name("entity_id", self.entity_id)
+        if self.source is not None:
+            _check_name("source", self.source)
+        for name, value in (("data", self.data), ("metadata", self.metadata)):
+            if not isinstance(value, Mapping):
+                raise InvalidEvent(
+                    f"{name} of event {self.type!r} must be a mapping (a JSON object), "
+                    f"not {type(value).__name__}"
+                )
+        if not isinstance(self.id, UUID):
+            raise InvalidEvent(f"id must be a uuid.UUID, not {type(self.id).__name__} {self.id!r}")
+        if self.occurred_at is not None and self.occurred_at.utcoffset() is None:
+            raise InvalidEvent(
+                f"occurred_at of event {self.type!r} has no time zone: {self.occurred_at!r}. "
+                "Give an aware datetime, such as datetime.now(UTC)"
+            )
+
+    def caused_by(self, cause: RecordedEvent) -> Event:
+        """The same event, correlated with `cause`; what its metadata says already stays."""
+        chained = {
+            "correlation_id": cause.metadata.get("correlation_id", str(cause.id)),
+            "causation_id": str(cause.id),
+        }
+        return replace(self, metadata={**chained, **self.metadata})
+
+
+def _check_name(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InvalidEvent(f"{name} must be text, not {type(value).__name__} {value!r}")
+    if not 1 <= len(value) <= MAX_NAME_LENGTH:
+        raise InvalidEvent(
+            f"{name} must have 1 to {MAX_NAME_LENGTH} characters, not {len(value)}: {value[:40]!r}"
+        )
+    if "\x00" in value or not _is_encodable(value):
+        raise InvalidEvent(
+            f"{name} holds a character that PostgreSQL can't keep "
+            f"(NUL, or half of a surrogate pair): {value[:40]!r}"
+        )
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class RecordedEvent:
+    """An event as a store keeps it. Made by reading, never by hand.
+
+    A thin view of one row: cheap to make, decoded when touched.
+    """
+
+    __slots__ = ("_data", "_metadata", "_row")
+
+    def __init__(self, *row: Any) -> None:
+        # (stream, position, id, type, source, entity_id, version, data, metadata,
+        #  occurred_at, recorded_at): the order of the SELECT list in store/_row.py
+        self._row = row
+        self._data: dict[str, Any] | None = None
+        self._metadata: dict[str, Any] | None = None
+
+    @property
+    def stream(self) -> str:
+        """The name of the stream that it was read from."""
+        return self._row[0]  # type: ignore[no-any-return]
+
+    @property
+    def position(self) -> int:
+        """Its place in the order of its store; strictly increasing, with gaps."""
+        return self._row[1]  # type: ignore[no-any-return]
+
+    @property
+    def id(self) -> UUID:
+        """The same in every store; what to deduplicate by outside the database."""
+        return self._row[2]  # type: ignore[no-any-return]
+
+    @property
+    def type(self) -> str:
+        """What happened."""
+        return self._row[3]  # type: ignore[no-any-return]
+
+    @property
+    def source(self) -> str:
+        """The service that it happened in."""
+        return self._row[4]  # type: ignore[no-any-return]
+
+    @property
+    def entity_id(self) -> str | None:
+        """The thing that it happened to."""
+        return self._row[5]  # type: ignore[no-any-return]
+
+    @property
+    def version(self) -> int | None:
+        """The how-manieth event of its entity, from 1; None if it was appended without."""
+        return self._row[6]  # type: ignore[no-any-return]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What there is to say about it, decoded."""
+        if self._data is None:
+            self._data = _json.loads(self._row[7])
+        return self._data
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """About the event rather than the fact, decoded."""
+        if self._metadata is None:
+            self._metadata = _json.loads(self._row[8])
+        return self._metadata
+
+    @property
+    def data_json(self) -> str:
+        """`data` as the JSON text that the store keeps, byte for byte."""
+        return self._row[7]  # type: ignore[no-any-return]
+
+    @property
+    def metadata_json(self) -> str:
+        """`metadata` as the JSON text that the store keeps, byte for byte."""
+        return self._row[8]  # type: ignore[no-any-return]
+
+    @property
+    def occurred_at(self) -> datetime:
+        """When it happened, in UTC."""
+        return self._row[9].astimezone(UTC)  # type: ignore[no-any-return]
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When this store recorded it, in UTC."""
+        return self._row[10].astimezone(UTC)  # type: ignore[no-any-return]
+
+    def parse(self, model: Callable[..., T]) -> T:
+        """The data as a `model`: any pydantic model, dataclass or TypedDict.
+
+        Raises:
+            pydantic.ValidationError: the data does not fit.
+        """
+        return cast(T, _adapter(model).validate_json(self._row[7]))
+
+    def fresh(self) -> RecordedEvent:
+        """The event as it was read, whatever a handler has done to its decoded data since."""
+        return RecordedEvent(*self._row)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RecordedEvent) and self._row == other._row
+
+    def __hash__(self) -> int:
+        return hash((self.stream, self.position, self.id))
+
+    def __repr__(self) -> str:
+        return f"<{self.type} {self.id} at {self.stream}:{self.position}>"
+
+
+@lru_cache(maxsize=1024)
+def _adapter(model: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
+class EventMapper:
+    """Accessors over an event's data; subclass it and name what is inside.
+
+    Example::
+
+        class ProfileCreated(EventMapper):
+            @property
+            def room_max_size(self) -> str:
+                return self.get_or_default("room_max_size", "0")
+    """
+
+    def __init__(self, event: RecordedEvent | Event) -> None:
+        self.event = event
+
+    def get(self, key: str) -> Any:
+        """The value under `key`.
+
+        Raises:
+            MissingData: the data has no such key.
+        """
+        try:
+            return self.event.data[key]
+        except KeyError:
+            event = self.event
+            raise MissingData(
+                f"event {event.type} {event.id} has no {key!r} in its data; "
+                f"it has {', '.join(sorted(event.data)) or 'nothing'}"
+            ) from None
+
+    def get_or_default(self, key: str, default: Any = None) -> Any:
+        """The value under `key`, or `default` where the data has no such key."""
+        return self.event.data.get(key, default)

@@ -1,0 +1,143 @@
+"""Makes a database a store, and brings an older store up to date.
+
+Migrations are folders under `sql/migrations/`, numbered, forward-only, one object a file. One
+whose name ends in `.breaking` makes a schema that older code can't work with: that code then
+refuses the store. Any other newer migration it can live with, so that the first of many
+services to upgrade does not stop the rest.
+
+Everything pending is applied in one transaction under an advisory lock: two migrators at once
+do it once, and one that fails leaves the store as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any, Literal, LiteralString
+
+import psycopg
+
+from eventferry import sql
+from eventferry.connection import options, shown, translated
+from eventferry.errors import SchemaTooNew, StoreError, StoreNotMigrated
+
+StoreKind = Literal["local", "shared"]
+
+_LOCK = (17734, 1)  # a two-key advisory lock; (17734, 0) gives out stream numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """One step from a schema to the next."""
+
+    number: int
+    name: str
+    breaking: bool
+    statements: tuple[LiteralString, ...]
+
+
+@cache
+def known() -> tuple[Migration, ...]:
+    """The migrations that this code brings, oldest first."""
+    folders = (f for f in sql.FOLDER.joinpath("migrations").iterdir() if f.is_dir())
+    return tuple(_migration(folder.name) for folder in sorted(folders, key=lambda f: f.name))
+
+
+def _migration(folder: str) -> Migration:
+    number, _, name = folder.removesuffix(".breaking").partition("_")
+    path = f"migrations/{folder}"
+    scripts = sorted(f.name for f in sql.FOLDER.joinpath(path).iterdir() if f.name.endswith(".sql"))
+    return Migration(
+        number=int(number),
+        name=name,
+        breaking=folder.endswith(".breaking"),
+        statements=tuple(sql.text(f"{path}/{script}") for script in scripts),
+    )
+
+
+def migrate(url: str, *, kind: StoreKind, service: str | None = None) -> tuple[str, ...]:
+    """Applies what is pending.
+
+    Args:
+        url: The database.
+        kind: What the store is, if it is new. An existing one keeps its kind.
+        service: Whose local store it is; None for a shared one.
+
+    Returns:
+        The names of the migrations that were applied, oldest first; empty: it was up to date.
+
+    Raises:
+        StoreUnavailable: the database can't be reached.
+        SchemaTooNew: a later eventferry has made a breaking change.
+        StoreError: the store belongs to another service.
+    """
+    store = shown(url, kind)
+    with translated(store), psycopg.connect(url, **options("migrate")) as conn:
+        with conn.transaction():
+            conn.execute("SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
+            rows = _applied(conn)
+            require_readable(rows, store)
+            applied = {row[0] for row in rows}
+            pending = [m for m in known() if m.number not in applied]
+            for migration in pending:
+                for statement in migration.statements:
+                    conn.execute(statement, prepare=False)
+                conn.execute(
+                    sql.query("record_migration"),
+                    (migration.number, migration.name, migration.breaking, version("eventferry")),
+                )
+            _claim(conn, store, kind, service)
+        return tuple(f"{m.number:04} {m.name}" for m in pending)
+
+
+def _applied(conn: psycopg.Connection[Any]) -> list[tuple[int, str, bool]]:
+    there = conn.execute("SELECT to_regclass('eventferry.migrations') IS NOT NULL").fetchone()
+    if not there or not there[0]:
+        return []
+    return conn.execute(sql.query("migrations")).fetchall()
+
+
+def _claim(conn: psycopg.Connection[Any], store: str, kind: StoreKind, service: str | None) -> None:
+    """Records whose store it is, or checks that it is still the same one's."""
+    conn.execute(sql.query("claim_store"), (kind, service))
+    row = conn.execute("SELECT service FROM eventferry.store").fetchone()
+    if kind == "local" and row and row[0] != service:
+        raise StoreError(
+            f"{store} is the local store of service {row[0]!r}, not of {service!r}. "
+            "Give each service a database of its own, or correct `service` in the configuration"
+        )
+
+
+def require_readable(applied: Iterable[tuple[int, str, bool]], store: str) -> None:
+    """Refuses a schema that a later eventferry has changed beyond what this code knows.
+
+    Raises:
+        SchemaTooNew: an applied migration is breaking, and not known here.
+    """
+    newest = known()[-1].number
+    unknown = [f"{n:04} {name}" for n, name, breaking in applied if breaking and n > newest]
+    if unknown:
+        raise SchemaTooNew(
+            f"{store} has been migrated by a later eventferry ({', '.join(unknown)}); this is "
+            f"{version('eventferry')}, which knows the schema up to {newest:04}. Upgrade eventferry"
+        )
+
+
+def require_migrated(applied: Iterable[tuple[int, str, bool]], store: str) -> None:
+    """Refuses a schema that this code can't work with, too old or too new.
+
+    Raises:
+        StoreNotMigrated: a migration that this code needs is missing.
+        SchemaTooNew: as in `require_readable`.
+    """
+    rows = list(applied)
+    require_readable(rows, store)
+    missing = {m.number for m in known()} - {row[0] for row in rows}
+    if missing:
+        raise StoreNotMigrated(
+            f"{store} lacks {len(missing)} migration(s), from {min(missing):04} on. "
+            "Run `eventferry migrate`"
+        )

@@ -1,0 +1,121 @@
+"""The connections of a process that runs projections: to the local store, and to the shared one.
+
+Async pools for reading, ferrying and `async def` handlers, a sync one for `def` handlers.
+Opened with the schema checked, closed together; nothing is left behind.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+from psycopg import AsyncConnection, Connection
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from eventferry import migration, sql
+from eventferry.config import Config
+from eventferry.connection import options, shown, translated
+
+POOL: dict[str, Any] = {
+    "min_size": 0,
+    "open": False,
+    "timeout": 10.0,
+    # after an outage: how long a pool at most waits between two attempts to connect
+    "reconnect_timeout": 10.0,
+}
+
+
+@dataclass(slots=True)
+class Pools:
+    """Connections to both stores of a service."""
+
+    config: Config
+    size: int = 8
+    """Connections at most, in each pool."""
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    local: AsyncConnectionPool[AsyncConnection[Any]] = field(init=False)
+    shared: AsyncConnectionPool[AsyncConnection[Any]] = field(init=False)
+    handlers: ConnectionPool[Connection[Any]] = field(init=False)
+    """To the local store, for `def` handlers."""
+
+    async def __aenter__(self) -> Self:
+        """Opens the pools.
+
+        Raises:
+            StoreUnavailable, StoreNotMigrated, SchemaTooNew: one of the stores is not to be used.
+        """
+        async with AsyncExitStack() as opening:
+            self.local = await self._open("local", opening)
+            self.shared = (
+                self.local if self.config.same_database else await self._open("shared", opening)
+            )
+            self.handlers = ConnectionPool(
+                self.config.local_url,
+                kwargs=self._options("local"),
+                max_size=self.size,
+                name="eventferry handlers",
+                **POOL,
+            )
+            opening.callback(self.handlers.close)
+            self.handlers.open()
+            self._stack = opening.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    def of(self, environment: str) -> AsyncConnectionPool[AsyncConnection[Any]]:
+        """The pool of an environment."""
+        return self.local if environment == "local" else self.shared
+
+    def shown(self, environment: str) -> str:
+        """What messages call the store of an environment."""
+        return shown(self._url(environment), environment)
+
+    async def check(self) -> None:
+        """Gives up the connections that an outage has broken."""
+        for pool in {self.local, self.shared}:
+            await pool.check()
+        self.handlers.check()
+
+    def _url(self, environment: str) -> str:
+        return self.config.local_url if environment == "local" else self.config.shared_url
+
+    def _options(self, environment: str) -> dict[str, Any]:
+        listen = (
+            self.config.local_listen_url
+            if environment == "local"
+            else self.config.shared_listen_url
+        )
+        url = self._url(environment)
+        # a listen URL of its own says that a pooler stands between
+        pooled = listen is not None and listen != url
+        return options(self.config.service, pooled=pooled)
+
+    async def _open(
+        self, environment: str, stack: AsyncExitStack
+    ) -> AsyncConnectionPool[AsyncConnection[Any]]:
+        arguments = self._options(environment)
+        store = self.shown(environment)
+        # once by hand: a pool would hide a wrong password behind its time-out
+        with translated(store):
+            async with await AsyncConnection.connect(self._url(environment), **arguments) as conn:
+                cursor = await conn.execute(sql.query("migrations"))
+                migration.require_migrated(await cursor.fetchall(), store)
+        pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+            self._url(environment),
+            kwargs=arguments,
+            max_size=self.size,
+            name=f"eventferry {environment}",
+            **POOL,
+        )
+        stack.push_async_callback(pool.close)
+        await pool.open()
+        return pool

@@ -1,0 +1,48 @@
+"""A projection: everything that is known of it before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from eventferry.event import RecordedEvent
+from eventferry.handler import Handler
+
+Start = Literal["start", "now"] | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projection:
+    """A named reader of streams: what a table of `projections.toml` says, checked."""
+
+    name: str
+    """Unique among the service's projections, producing and consuming."""
+    kind: Literal["producing", "consuming"]
+    """Producing: a local stream to a shared one. Consuming: streams to a handler."""
+    streams: tuple[str, ...]
+    """The streams that it reads; a producing one reads exactly one."""
+    environment: Literal["local", "shared"]
+    """The store that it reads; a producing one reads the local store."""
+    shared_stream: str | None = None
+    """Producing: the stream of the shared store that the events go to. Consuming: None."""
+    handler: Handler | None = None
+    """Consuming: what gets the events; None if handlers were not loaded. Producing: None."""
+    event_types: frozenset[str] | None = None
+    """Consuming: the types that the handler gets; None: all."""
+    background: bool = False
+    """Whether it is long-running; otherwise it runs on demand."""
+    queue: str = "domain-events"
+    """Which workers run it on demand."""
+    start: Start = "start"
+    """Where it begins when it is new; a position: with the first event after it."""
+    batch_size: int = 500
+    """The number of events after which a batch ends."""
+    batch_time: timedelta = timedelta(seconds=1)
+    """The time after which a batch ends."""
+    handler_timeout: timedelta = timedelta(seconds=60)
+    """How long a batch's transaction may sit idle before the server ends it."""
+
+    def wants(self, event: RecordedEvent) -> bool:
+        """Whether the handler gets the event; its checkpoint moves past the others as well."""
+        return self.event_types is None or event.type in self.event_types

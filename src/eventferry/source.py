@@ -1,0 +1,220 @@
+"""What a projection reads: pages of work, with the proof that the store is still the same.
+
+Owns the reading side of a run. A page begins at the checkpoints' own events, which are read again
+to see that they are still there, and ends at the horizon or at its size, whichever comes first.
+The horizon is asked first; the events are read by a later statement, in a new snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from eventferry import sql
+from eventferry.checkpoint import (
+    Checkpoint,
+    Checkpoints,
+    Mark,
+    moved,
+    require_same_events,
+    require_same_store,
+)
+from eventferry.projection import Start
+from eventferry.store._async import event_cursor, horizon
+from eventferry.store._horizon import Horizon
+from eventferry.store._row import COLUMNS, select
+
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some of a projection's work, in order."""
+
+    work: Any
+    """What the effect takes: events, or rows as the database writes them."""
+    count: int
+    """How many events; 0: there is no work."""
+    begin: Checkpoints
+    end: Checkpoints
+    """The checkpoints when all of it is done."""
+    full: bool
+    """Whether there may be more behind it."""
+    in_flight: int
+    """Appends to the streams that were open when the page was read."""
+
+    def first(self) -> Page:
+        """The first event alone, as it was read, whatever a handler has done to it since."""
+        event = self.work[0].fresh()
+        end = moved(self.begin, [Mark(event.stream, event.position, event.id)])
+        return replace(self, work=[event], count=1, end=end)
+
+    def rest(self, done: int, checkpoints: Checkpoints) -> Page:
+        """What is left when the first events are done, and the checkpoints are there."""
+        if done == self.count:
+            return replace(self, count=0, begin=checkpoints)
+        return replace(self, work=self.work[done:], count=self.count - done, begin=checkpoints)
+
+
+class Source(Protocol):
+    """The store that a projection reads from."""
+
+    async def origin(self, start: Start) -> Checkpoints:
+        """The checkpoints of a projection that has not run yet."""
+
+    async def page(self, checkpoints: Checkpoints, limit: int) -> Page:
+        """Up to `limit` events after the checkpoints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSource:
+    """Pages of events, for handlers."""
+
+    pool: Pool
+    store: str
+    """What messages call the store."""
+    projection: str
+    streams: tuple[str, ...]
+
+    async def origin(self, start: Start) -> Checkpoints:
+        async with self.pool.connection() as conn:
+            return await origin(conn, self.streams, start, self.store)
+
+    async def page(self, checkpoints: Checkpoints, limit: int) -> Page:
+        async with self.pool.connection() as conn:
+            seen = await look(conn, checkpoints, self.projection, self.store)
+            size = limit + _own(checkpoints)
+            async with event_cursor(conn) as cursor:
+                await cursor.execute(
+                    select(self.streams, "select_from"), _bounds(checkpoints, seen, size)
+                )
+                events = await cursor.fetchall()
+        marks = [Mark(e.stream, e.position, e.id) for e in events]
+        page = _page(checkpoints, seen, marks, size, self.projection)
+        begin = {c.stream: c.position for c in checkpoints}
+        work = [e for e in events if e.position > begin[e.stream]]
+        return replace(page, work=work)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowSource:
+    """Pages of rows of one stream, as bytes that Python never decodes, for a ferry."""
+
+    pool: Pool
+    store: str
+    """What messages call the store."""
+    projection: str
+    stream: str
+
+    async def origin(self, start: Start) -> Checkpoints:
+        async with self.pool.connection() as conn:
+            return await origin(conn, (self.stream,), start, self.store)
+
+    async def page(self, checkpoints: Checkpoints, limit: int) -> Page:
+        async with self.pool.connection() as conn:
+            seen = await look(conn, checkpoints, self.projection, self.store)
+            size = limit + _own(checkpoints)
+            cursor = await conn.execute(
+                sql.on_stream("select_marks", self.stream), _bounds(checkpoints, seen, size)
+            )
+            marks = [Mark(self.stream, *row) for row in await cursor.fetchall()]
+            page = _page(checkpoints, seen, marks, size, self.projection)
+            # Up to the horizon nothing can appear any more, and nothing ever changes:
+            # the second reading sees the same events as the first.
+            rows = (
+                await self._copy(conn, checkpoints[0].position, page.end[0].position)
+                if page.count
+                else b""
+            )
+        return replace(page, work=rows)
+
+    async def _copy(self, conn: AsyncConnection[Any], after: int, upto: int) -> bytes:
+        async with conn.cursor() as cursor:
+            statement = copy_statement("copy_out", self.stream)
+            async with cursor.copy(statement, (after, upto)) as copy:
+                return b"".join([bytes(chunk) async for chunk in copy])
+
+
+def copy_statement(name: str, stream: str) -> bytes:
+    """A COPY of the columns that go from store to store: all but position and recorded_at."""
+    return sql.on_columns(name, stream, COLUMNS)
+
+
+async def look(
+    conn: AsyncConnection[Any], checkpoints: Checkpoints, projection: str, store: str
+) -> Horizon:
+    """The horizon of the projection's streams, in the store that its checkpoints came from.
+
+    Raises:
+        HistoryMismatch: it is another store, or another stream of the same name.
+        UnknownStream: there is no such stream.
+    """
+    seen = await horizon(conn, [c.stream for c in checkpoints], store)
+    require_same_store(checkpoints, seen, projection)
+    return seen
+
+
+async def origin(
+    conn: AsyncConnection[Any], streams: tuple[str, ...], start: Start, store: str
+) -> Checkpoints:
+    """Where a projection begins: at an event, as every checkpoint is, or before the first."""
+    seen = await horizon(conn, streams, store)
+    position = {"start": 0, "now": seen.position}.get(str(start), start)
+    made = []
+    for stream, incarnation in zip(streams, seen.incarnations, strict=True):
+        cursor = await conn.execute(sql.on_stream("last_event_upto", stream), (position,))
+        last = await cursor.fetchone() or (0, None)
+        assert incarnation is not None
+        made.append(
+            Checkpoint(
+                stream=stream,
+                store=seen.store,
+                incarnation=incarnation,
+                position=last[0],
+                event_id=last[1],
+            )
+        )
+    return tuple(made)
+
+
+def _bounds(checkpoints: Checkpoints, seen: Horizon, limit: int) -> list[int]:
+    """The parameters of a select: from each checkpoint's own event to the horizon.
+
+    An append that is slow to take its marker can put the horizon behind a checkpoint for a
+    moment: the checkpoint's own event is read all the same.
+    """
+    parameters: list[int] = []
+    for c in checkpoints:
+        parameters += (c.position, max(c.position, seen.position), limit)
+    if len(checkpoints) > 1:
+        parameters.append(limit)
+    return parameters
+
+
+def _own(checkpoints: Checkpoints) -> int:
+    """How many rows of a page are the checkpoints' own events."""
+    return sum(c.position > 0 for c in checkpoints)
+
+
+def _page(
+    checkpoints: Checkpoints, seen: Horizon, marks: Sequence[Mark], size: int, projection: str
+) -> Page:
+    """The page that was read, without its work.
+
+    Raises:
+        HistoryMismatch: a checkpoint's own event is not where it was.
+    """
+    full = len(marks) >= size
+    own = require_same_events(checkpoints, marks, complete=not full, projection=projection)
+    return Page(
+        work=None,
+        count=len(marks) - own,
+        begin=checkpoints,
+        end=moved(checkpoints, marks),
+        full=full,
+        in_flight=seen.in_flight,
+    )

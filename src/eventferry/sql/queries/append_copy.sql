@@ -1,0 +1,2 @@
+-- {columns}: those given
+COPY {stream} ({columns}) FROM STDIN (FORMAT BINARY)

@@ -1,0 +1,2 @@
+-- name, description: true if it is new
+SELECT eventferry.create_stream(%s, stream_description => %s)

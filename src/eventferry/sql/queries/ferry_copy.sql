@@ -1,0 +1,1 @@
+COPY pg_temp.eventferry_page ({columns}) FROM STDIN (FORMAT BINARY)

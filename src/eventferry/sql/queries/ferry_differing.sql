@@ -1,0 +1,9 @@
+-- An event of the page that the stream has with other content: id, its type there, its type here.
+SELECT here.id, there.type, here.type
+  FROM pg_temp.eventferry_page AS here
+  JOIN {stream} AS there USING (id)
+ WHERE (here.type, here.source, here.data::text, here.metadata::text, here.occurred_at)
+       IS DISTINCT FROM
+       (there.type, there.source, there.data::text, there.metadata::text, there.occurred_at)
+    OR (here.entity_id, here.version) IS DISTINCT FROM (there.entity_id, there.version)
+ LIMIT 1

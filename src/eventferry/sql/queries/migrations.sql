@@ -1,0 +1,2 @@
+-- What has been applied, oldest first.
+SELECT number, name, breaking FROM eventferry.migrations ORDER BY number

@@ -1,0 +1,10 @@
+-- streams, stores, old positions, new positions, new event ids; service, projection, transaction id.
+-- As many rows as streams, or the checkpoints are not where this transaction has locked them.
+UPDATE eventferry.checkpoints AS checkpoint
+   SET position = moved.position, event_id = moved.event_id, updated_at = clock_timestamp()
+  FROM unnest(%s::text[], %s::uuid[], %s::bigint[], %s::bigint[], %s::uuid[])
+       AS moved (stream, store, old, position, event_id)
+ WHERE checkpoint.service = %s AND checkpoint.projection = %s
+   AND checkpoint.stream = moved.stream AND checkpoint.store = moved.store
+   AND checkpoint.position = moved.old
+   AND pg_current_xact_id()::text = %s

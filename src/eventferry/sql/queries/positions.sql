@@ -1,0 +1,2 @@
+-- ids
+SELECT id, position FROM {stream} WHERE id = ANY (%s)

@@ -1,0 +1,9 @@
+-- name, kind, environment, streams, background, queue: the kind and streams that it has run with
+WITH known AS (
+    INSERT INTO eventferry.projections AS known (name, kind, environment, streams, background, queue)
+    VALUES (%s, %s, %s, %s, %s, %s)
+    ON CONFLICT (name) DO UPDATE
+       SET environment = excluded.environment, background = excluded.background, queue = excluded.queue
+    RETURNING kind, streams
+)
+SELECT kind, streams FROM known

@@ -1,0 +1,2 @@
+-- ids
+SELECT {columns} FROM {stream} WHERE id = ANY (%s)

@@ -1,0 +1,2 @@
+-- entity_id
+SELECT {label}::text AS stream, {columns} FROM {stream} WHERE entity_id = %s ORDER BY position

@@ -1,0 +1,425 @@
+"""The event store.
+
+Owns the conversation with a store's stream tables: append, read, create. The guarantees are the
+database's (see sql/migrations): this only asks well, and turns answers into objects and errors.
+It never commits or rolls back a transaction of the caller's.
+
+Of an append, either all is kept or nothing. What was there already, with the same content, is
+not appended again; see `_insert`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import class_row, tuple_row
+from psycopg.types.string import TextBinaryLoader, TextLoader
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from eventferry import migration, sql
+from eventferry.connection import options, require_transaction, shown, translated
+from eventferry.errors import StoreError, StoreUnavailable, UnknownStream, VersionConflict
+from eventferry.event import Event, RecordedEvent
+from eventferry.store import _row
+from eventferry.store._horizon import Horizon, Stream
+from eventferry.store._row import Row
+from eventferry.stream import require_stream_name
+
+PAGE_SIZE = 1000
+"""Events that a read fetches at a time."""
+ATTEMPTS = 5
+"""How often an append looks again when what was in its way is gone each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncAppended:
+    """What an append did."""
+
+    stream: str
+    ids: tuple[UUID, ...]
+    """Of the events, in the order that they were given in."""
+    _store: AsyncEventStore = field(repr=False, compare=False)
+    _connection: AsyncConnection[Any] | None = field(repr=False, compare=False)
+
+    async def positions(self) -> tuple[int, ...]:
+        """The events' positions, in the order of `ids`; looked up now, by id.
+
+        Raises:
+            StoreError: the transaction of the append has been rolled back.
+        """
+        async with self._store._use(self._connection) as conn:
+            cursor = await conn.execute(sql.on_stream("positions", self.stream), (list(self.ids),))
+            found = dict(await cursor.fetchall())
+        missing = [id_ for id_ in self.ids if id_ not in found]
+        if missing:
+            raise StoreError(
+                f"stream {self.stream!r} has no event {missing[0]}: the transaction that appended "
+                "it was rolled back, or is not committed and this is another connection"
+            )
+        return tuple(found[id_] for id_ in self.ids)
+
+
+class AsyncEventStore:
+    """Streams of events in a PostgreSQL database.
+
+    Args:
+        target: The database's URL, or a psycopg pool of connections to it. Without one, every
+            method needs the `connection` of its caller.
+
+    Nothing is connected before it is needed. Close the store, or use it in an `async with`
+    statement, to give its connections back; a pool that was passed in stays open.
+    """
+
+    def __init__(
+        self, target: str | AsyncConnectionPool[AsyncConnection[Any]] | None = None
+    ) -> None:
+        self._url = target if isinstance(target, str) else None
+        self._pool = None if isinstance(target, str) else target
+        self._owns_pool = isinstance(target, str)
+        self._shown = shown(target, "event") if isinstance(target, str) else "the event store"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the store's connections. Safe at any time, any number of times."""
+        if self._owns_pool and self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.close()
+
+    async def create_stream(
+        self,
+        name: str,
+        *,
+        description: str | None = None,
+        connection: AsyncConnection[Any] | None = None,
+    ) -> bool:
+        """Creates the stream; False: it is there already.
+
+        Makes no appender or reader of another stream wait.
+
+        Raises:
+            InvalidStreamName: no stream can be called that.
+            StoreNotMigrated, StoreUnavailable
+        """
+        require_stream_name(name)
+        async with self._use(connection) as conn:
+            cursor = await conn.execute(sql.query("create_stream"), (name, description))
+            row = await cursor.fetchone()
+        return bool(row and row[0])
+
+    async def streams(self, *, connection: AsyncConnection[Any] | None = None) -> list[Stream]:
+        """The streams of the store, in the order of their creation."""
+        async with (
+            self._use(connection) as conn,
+            conn.cursor(row_factory=class_row(Stream)) as cursor,
+        ):
+            await cursor.execute(sql.query("streams"))
+            return await cursor.fetchall()
+
+    async def append(
+        self,
+        stream: str,
+        events: Event | Iterable[Event],
+        *,
+        expected_version: int | None = None,
+        connection: AsyncConnection[Any] | None = None,
+    ) -> AsyncAppended:
+        """Appends one event or many: all of them, or none.
+
+        An event whose id is in the stream already, with the same content, is left alone: an
+        append may be repeated.
+
+        Args:
+            stream: The name of the stream.
+            events: One event or many; their order is kept.
+            expected_version: The version that their one entity must be at (0: it must be new);
+                the events are numbered from there. None: they get no version.
+            connection: The caller's, in whose transaction the append becomes a part. It is
+                neither committed nor rolled back, and stays usable after a VersionConflict or
+                an EventIdConflict. None: a transaction of its own.
+
+        Raises:
+            VersionConflict: the entity is at another version.
+            EventIdConflict: an event with this id and other content is there.
+            InvalidEvent: an event can't be kept.
+            ValueError: `expected_version` with events of several entities, or of none.
+            TransactionRequired: the connection would commit the append at once.
+            UnknownStream, StoreNotMigrated, StoreUnavailable
+        """
+        rows = _row.rows(
+            [events] if isinstance(events, Event) else events, expected_version=expected_version
+        )
+        if connection is not None:
+            require_transaction(connection)
+        if rows:
+            async with self._use(connection) as conn:
+                await self._insert(conn, stream, rows)
+        return AsyncAppended(stream, tuple(row.id for row in rows), self, connection)
+
+    async def read(
+        self,
+        stream: str,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+    ) -> AsyncIterator[RecordedEvent]:
+        """The stream's events in order, up to the horizon that it has when the reading begins.
+
+        Memory holds one page at a time, and no transaction stays open between pages.
+
+        Args:
+            stream: The name of the stream.
+            after: The position to begin after.
+            limit: How many events at most; None: all.
+
+        Raises:
+            UnknownStream, StoreNotMigrated, StoreUnavailable
+        """
+        horizon = await self.horizon(stream)
+        left = limit
+        while left is None or left > 0:
+            size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
+            async with self._use(None) as conn:
+                page = await select_after(conn, (stream,), (after,), horizon.position, size)
+            for event in page:
+                yield event
+            if len(page) < size:
+                return
+            after = page[-1].position
+            left = None if left is None else left - size
+
+    async def read_entity(
+        self, stream: str, entity_id: str, *, connection: AsyncConnection[Any] | None = None
+    ) -> list[RecordedEvent]:
+        """The entity's events in order: all that are committed, and those of one's own transaction.
+
+        Raises:
+            UnknownStream, StoreNotMigrated, StoreUnavailable
+        """
+        statement = _row.select((stream,), "select_entity")
+        async with self._use(connection) as conn, event_cursor(conn) as cursor:
+            await cursor.execute(statement, (entity_id,))
+            return await cursor.fetchall()
+
+    async def horizon(self, *streams: str) -> Horizon:
+        """Up to where the streams may be read, all together.
+
+        Raises:
+            UnknownStream, StoreNotMigrated, StoreUnavailable
+        """
+        async with self._use(None) as conn:
+            return await horizon(conn, streams, self._shown)
+
+    @asynccontextmanager
+    async def _use(
+        self, connection: AsyncConnection[Any] | None
+    ) -> AsyncIterator[AsyncConnection[Any]]:
+        """The caller's connection, or one of our own; the driver's errors become ours."""
+        with translated(self._shown):
+            if connection is not None and not connection.closed:
+                yield connection
+                return
+            pool = self._pool or await self._open()
+            try:
+                async with pool.connection() as conn:
+                    yield conn
+            except PoolTimeout as error:
+                raise StoreUnavailable(f"{self._shown} gave no connection: {error}") from error
+
+    async def _open(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
+        if self._url is None:
+            raise StoreError(
+                "this event store has no URL and no pool: pass `connection=`, "
+                "or make it with one, EventStore('postgresql://…')"
+            )
+        arguments = options("store")
+        # once by hand: a pool would hide a wrong password behind its time-out
+        async with await AsyncConnection.connect(self._url, **arguments) as conn:
+            cursor = await conn.execute(sql.query("migrations"))
+            migration.require_migrated(await cursor.fetchall(), self._shown)
+        self._pool = AsyncConnectionPool(
+            self._url,
+            kwargs=arguments,
+            min_size=0,
+            max_size=16,
+            open=False,
+            name="eventferry store",
+        )
+        await self._pool.open()
+        return self._pool
+
+    async def _insert(self, conn: AsyncConnection[Any], stream: str, rows: list[Row]) -> None:
+        """Inserts the rows, less those that are there already with the same content."""
+        for _ in range(ATTEMPTS):
+            insert = self._insert_one if len(rows) == 1 else self._insert_many
+            if await insert(conn, stream, rows):
+                return
+            rows = await self._settle(conn, stream, rows)
+            if not rows:
+                return
+        raise StoreUnavailable(
+            f"an append to stream {stream!r} found others in its way {ATTEMPTS} times, "
+            "and each time they were gone when it looked. Try again"
+        )
+
+    async def _insert_one(
+        self, conn: AsyncConnection[Any], stream: str, rows: Sequence[Row]
+    ) -> bool:
+        """One statement, and so one round trip; False: something was in the way."""
+        (row,) = rows
+        columns = _row.given(rows)
+        values = [row[place] for place in _row.places(columns)]
+        if row.version is None:
+            cursor = await conn.execute(_row.statement("append_one", stream, columns), values)
+        else:
+            cursor = await conn.execute(
+                _row.statement("append_next", stream, columns),
+                [*values, row.entity_id, row.version - 1],
+            )
+        return cursor.rowcount == 1
+
+    async def _insert_many(
+        self, conn: AsyncConnection[Any], stream: str, rows: Sequence[Row]
+    ) -> bool:
+        """One COPY, which keeps all or nothing; False: something was in the way."""
+        try:
+            async with conn.transaction():
+                first = rows[0]
+                if first.version is not None:
+                    actual = await self._version(conn, stream, first.entity_id)
+                    if actual != first.version - 1:
+                        return False
+                await self._copy(conn, stream, await self._filled(conn, rows))
+        except psycopg.errors.UniqueViolation:
+            return False
+        return True
+
+    async def _copy(self, conn: AsyncConnection[Any], stream: str, rows: Sequence[Row]) -> None:
+        columns = _row.given(rows)
+        places = _row.places(columns)
+        statement = _row.statement("append_copy", stream, columns)
+        async with conn.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(_row.copy_types(columns))
+            for row in rows:
+                await copy.write_row([row[place] for place in places])
+
+    async def _filled(self, conn: AsyncConnection[Any], rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows with the columns' defaults where some have a value and others have none."""
+        given = [(row.source is None, row.occurred_at is None) for row in rows]
+        if len(set(given)) <= 1:
+            return rows
+        cursor = await conn.execute(sql.query("defaults"))
+        source, now = await cursor.fetchone() or (None, None)
+        return [
+            row._replace(source=row.source or source, occurred_at=row.occurred_at or now)
+            for row in rows
+        ]
+
+    async def _settle(self, conn: AsyncConnection[Any], stream: str, rows: list[Row]) -> list[Row]:
+        """What was in the way? Returns the rows that are still to be inserted.
+
+        Raises:
+            EventIdConflict, VersionConflict
+        """
+        async with conn.cursor(row_factory=tuple_row) as cursor:
+            keep_json_as_text(cursor)
+            statement = _row.statement("select_by_id", stream, _row.COLUMNS)
+            await cursor.execute(statement, ([row.id for row in rows],))
+            kept = {row.id: row for row in map(Row._make, await cursor.fetchall())}
+        for row in rows:
+            if row.id in kept and (conflict := _row.difference(row, kept[row.id], stream)):
+                raise conflict
+        missing = [row for row in rows if row.id not in kept]
+        if missing and missing[0].version is not None:
+            expected, entity_id = missing[0].version - 1, str(missing[0].entity_id)
+            actual = await self._version(conn, stream, entity_id)
+            if actual != expected:
+                raise VersionConflict(
+                    stream=stream, entity_id=entity_id, expected=expected, actual=actual
+                )
+        return missing
+
+    async def _version(self, conn: AsyncConnection[Any], stream: str, entity_id: str | None) -> int:
+        """The entity's newest version; 0: it has none."""
+        cursor = await conn.execute(sql.on_stream("entity_version", stream), (entity_id,))
+        row = await cursor.fetchone()
+        return int(row[0]) if row else 0
+
+
+async def horizon(conn: AsyncConnection[Any], streams: Sequence[str], store: str) -> Horizon:
+    """Up to where the streams may be read; `store` names the store in messages.
+
+    What is read up to it must be read by a later statement, in a new snapshot.
+
+    Raises:
+        UnknownStream: there is no such stream.
+    """
+    cursor = await conn.execute(sql.query("horizon"), (list(streams),))
+    row = await cursor.fetchone()
+    assert row is not None
+    found = Horizon(
+        store=row[0],
+        incarnations=tuple(row[1] or ()),
+        head=row[2],
+        position=row[3],
+        in_flight=row[4],
+    )
+    for stream, incarnation in zip(streams, found.incarnations, strict=True):
+        if incarnation is None:
+            raise UnknownStream(
+                f"{store} has no stream {stream!r}. Create it: `eventferry streams create "
+                f"{stream}` (`eventferry streams list` shows what is there)",
+                stream=stream,
+            )
+    return found
+
+
+async def select_after(
+    conn: AsyncConnection[Any],
+    streams: tuple[str, ...],
+    after: Sequence[int],
+    horizon: int,
+    limit: int,
+) -> list[RecordedEvent]:
+    """The events of the streams, each after its position, in the store's order."""
+    parameters: list[int] = []
+    for position in after:
+        parameters += (position, horizon, limit)
+    if len(streams) > 1:
+        parameters.append(limit)
+    async with event_cursor(conn) as cursor:
+        await cursor.execute(_row.select(streams, "select_after"), parameters)
+        return await cursor.fetchall()
+
+
+def event_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[RecordedEvent]:
+    """A cursor whose rows are events, with their JSON as the store keeps it."""
+    cursor = conn.cursor(binary=True, row_factory=_event_row)
+    keep_json_as_text(cursor)
+    return cursor
+
+
+def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> Any:
+    return lambda values: RecordedEvent(*values)
+
+
+def keep_json_as_text(cursor: psycopg.AsyncCursor[Any]) -> None:
+    """Decodes no JSON: whatever loaders the connection has, its cursor gives the text."""
+    for loader in (TextLoader, TextBinaryLoader):
+        cursor.adapters.register_loader("json", loader)

@@ -1,0 +1,202 @@
+"""Between events and rows: what an append sends, what a read selects. No I/O.
+
+The order of `COLUMNS` is the order of an appended row; that of `SELECTED` is the order in which
+`RecordedEvent` takes its fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import NamedTuple
+from uuid import UUID
+
+from psycopg import sql as pgsql
+
+from eventferry import _json, sql
+from eventferry.errors import EventIdConflict, EventTooLarge, InvalidEvent
+from eventferry.event import Event
+
+MAX_DATA_BYTES = 16 * 1024 * 1024
+MAX_METADATA_BYTES = 1024 * 1024
+"""Less what the database adds; the stream tables check the same."""
+
+
+class Row(NamedTuple):
+    """An event as a statement takes it; None: the column's default."""
+
+    id: UUID
+    type: str
+    source: str | None
+    entity_id: str | None
+    version: int | None
+    data: str
+    metadata: str
+    occurred_at: datetime | None
+
+
+COLUMNS = Row._fields
+TYPES = ("uuid", "text", "text", "text", "int4", "json", "json", "timestamptz")
+SELECTED = (
+    "position",
+    "id",
+    "type",
+    "source",
+    "entity_id",
+    "version",
+    "data",
+    "metadata",
+    "occurred_at",
+    "recorded_at",
+)
+
+
+def rows(events: Iterable[Event], *, expected_version: int | None = None) -> list[Row]:
+    """The rows of an append, checked and numbered.
+
+    Raises:
+        InvalidEvent: an event is not one, or can't be kept; or two of them have the same id.
+        ValueError: `expected_version` is given for none or for several entities.
+    """
+    events = list(events)
+    for event in events:  # what the types say, but users may not check
+        if not isinstance(event, Event):  # type: ignore[redundant-expr,unused-ignore]
+            raise InvalidEvent(f"append takes Event objects, not {type(event).__name__} {event!r}")
+    versions = _versions(events, expected_version)
+    made = [_row(event, version) for event, version in zip(events, versions, strict=True)]
+    ids = {row.id for row in made}
+    if len(ids) != len(made):
+        twice = next(id_ for id_ in ids if sum(row.id == id_ for row in made) > 1)
+        raise InvalidEvent(f"two of the {len(made)} events of this append have the id {twice}")
+    return made
+
+
+def _versions(events: Sequence[Event], expected: int | None) -> Sequence[int | None]:
+    if expected is None:
+        return [None] * len(events)
+    if isinstance(expected, bool) or expected < 0:
+        raise ValueError(
+            "expected_version must be 0 (the entity is new) or the entity's newest version, "
+            f"not {expected!r}"
+        )
+    entities = {event.entity_id for event in events}
+    if events and (len(entities) > 1 or None in entities):
+        raise ValueError(
+            "with expected_version, all events of an append must be of one entity, but these are "
+            f"of {', '.join(sorted(repr(entity) for entity in entities))}. Append them one by one"
+        )
+    return range(expected + 1, expected + 1 + len(events))
+
+
+def _row(event: Event, version: int | None) -> Row:
+    data = _json.dumps(event.data, what=f"data of event {event.type!r}")
+    metadata = _json.dumps(event.metadata, what=f"metadata of event {event.type!r}")
+    _check_size("data", event, data, MAX_DATA_BYTES)
+    _check_size("metadata", event, metadata, MAX_METADATA_BYTES)
+    return Row(
+        event.id,
+        event.type,
+        event.source,
+        event.entity_id,
+        version,
+        data,
+        metadata,
+        event.occurred_at,
+    )
+
+
+def _check_size(name: str, event: Event, text: str, limit: int) -> None:
+    # 4 bytes of header; and no character has more than 4 bytes, so most need no encoding to know
+    room = limit - 4
+    if len(text) * 4 > room and len(text.encode()) > room:
+        raise EventTooLarge(
+            f"{name} of event {event.type!r} {event.id} has {len(text.encode()):,} bytes, but at "
+            f"most {room:,} are kept. Keep large things elsewhere, and their address in the event"
+        )
+
+
+def difference(row: Row, kept: Row, stream: str) -> EventIdConflict | None:
+    """What tells the appended event from the one that is kept under its id, if anything does."""
+    differing = [
+        name
+        for name, ours, theirs in zip(COLUMNS, row, kept, strict=True)
+        if not _same(name, ours, theirs)
+    ]
+    if not differing:
+        return None
+    return EventIdConflict(
+        f"stream {stream!r} has another event under the id {row.id}: its "
+        f"{', '.join(differing)} differ{'s' if len(differing) == 1 else ''}. "
+        "The same id must always mean the same event: give a new event a new id",
+        stream=stream,
+        event_id=row.id,
+    )
+
+
+def _same(name: str, ours: object, theirs: object) -> bool:
+    if name in ("data", "metadata"):
+        return _json.same(str(ours), str(theirs))
+    if ours is None and name in ("source", "occurred_at"):
+        return True  # left to the database then, and so now
+    return ours == theirs
+
+
+def given(appended: Sequence[Row]) -> tuple[str, ...]:
+    """The columns that at least one of the rows has a value for."""
+    return tuple(
+        name
+        for place, name in enumerate(COLUMNS)
+        if any(row[place] is not None for row in appended)
+    )
+
+
+def places(columns: Sequence[str]) -> list[int]:
+    """Where the columns are in a row."""
+    return [COLUMNS.index(name) for name in columns]
+
+
+def types(columns: Sequence[str]) -> list[str]:
+    """The PostgreSQL types of the columns."""
+    return [TYPES[place] for place in places(columns)]
+
+
+def copy_types(columns: Sequence[str]) -> list[str]:
+    """As what a binary COPY writes the columns: our JSON is text already, and json is sent so."""
+    return ["text" if kind == "json" else kind for kind in types(columns)]
+
+
+@lru_cache(maxsize=4096)
+def statement(name: str, stream: str, columns: tuple[str, ...]) -> bytes:
+    """One of the append statements, for these columns of this stream."""
+    return sql.composed(
+        name,
+        stream=sql.table(stream),
+        columns=pgsql.SQL(", ").join(map(pgsql.Identifier, columns)),
+        values=pgsql.SQL(", ").join(
+            pgsql.SQL("%s::{}").format(pgsql.SQL(kind)) for kind in types(columns)
+        ),
+    ).as_bytes(None)
+
+
+@lru_cache(maxsize=4096)
+def select(streams: tuple[str, ...], condition: str) -> bytes:
+    """The events of the streams in the store's order; the condition is one of the .sql files.
+
+    Its parameters are those of the condition for each stream, then the limit of the whole.
+    """
+    branches = [
+        sql.composed(
+            condition,
+            label=pgsql.Literal(stream),
+            columns=pgsql.SQL(", ").join(map(pgsql.Identifier, SELECTED)),
+            stream=sql.table(stream),
+        )
+        for stream in streams
+    ]
+    if len(branches) == 1:
+        return branches[0].as_bytes(None)
+    return (
+        pgsql.SQL(" UNION ALL ").join(pgsql.SQL("({})").format(branch) for branch in branches)
+        + pgsql.SQL(" ORDER BY position LIMIT %s")
+    ).as_bytes(None)

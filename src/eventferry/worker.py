@@ -1,0 +1,371 @@
+"""Runs projections, whenever there is work, until it is told to stop.
+
+Each projection has a driver, a loop of its own: look (a run), then do what `next_step` says. Any
+number of workers may run the same projections, on any machine: the checkpoint's lock decides.
+
+                       ┌──────────── notified, polled, time is up ────────────┐
+                       ▼                                                      │
+    look ──> work? ──> handle ──> look …                                      │
+      └────> none ──> say so, look once more ──> none ──> sleep ──────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from eventferry.config import Config, load
+from eventferry.connection import is_outage
+from eventferry.errors import UnknownProjection
+from eventferry.pools import Pools
+from eventferry.projection import Projection
+from eventferry.registry import Registry
+from eventferry.run import End, Ended, OnBusy, Run, nothing
+from eventferry.watch import Watch
+
+log = logging.getLogger("eventferry.worker")
+
+CONCURRENCY = 4
+"""Projections that a worker runs at a time, unless it is told otherwise."""
+FAILED_POLLS = 10
+"""A failed projection is looked at this much less often than the poll: a retry wakes it."""
+OUTAGE_S = (0.2, 10.0)
+"""The first and the longest pause between attempts while a store is out of reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a driver does after a look."""
+
+    sleep: bool = False
+    """Say that we are about to sleep, then look once more."""
+    wait_s: float | None = None
+    """Until the next look, unless woken before; None: only when woken."""
+
+
+def next_step(end: End, *, asleep: bool, tries: int, poll_s: float, chance: float) -> Step:
+    """What follows a look that ended like this.
+
+    Args:
+        end: How it ended.
+        asleep: Whether the sleepers' rows were there before it: then it was the last look.
+        tries: How many looks in a row have ended so.
+        poll_s: The poll interval.
+        chance: From 0 to 1, so that runners don't march in step.
+    """
+    match end:
+        case End.CAUGHT_UP:
+            return Step() if asleep else Step(sleep=True)
+        case End.IN_FLIGHT:
+            # usually over in a moment; but an append may stay open for hours
+            return Step(wait_s=min(poll_s, 0.002 * 2 ** min(tries, 20)))
+        case End.BUSY:
+            return Step(wait_s=0.1 + 0.9 * chance)
+        case End.WAITING:
+            return Step(wait_s=poll_s)
+        case End.FAILED:
+            return Step(wait_s=poll_s * FAILED_POLLS)
+        case End.SLICED | End.STOPPED:
+            return Step(wait_s=0.0)
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """Runs projections of one service. Use `run_worker` unless you have a loop of your own."""
+
+    config: Config
+    projections: Sequence[Projection]
+    concurrency: int = CONCURRENCY
+    on_ended: Callable[[Projection, Ended], None] = lambda _projection, _ended: None
+    """Told after every look."""
+    _wake: dict[str, asyncio.Event] = field(default_factory=dict)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def stop(self) -> None:
+        """Ends the batches that are being handled, then the worker. Safe at any time."""
+        self._stopping.set()
+        self._wake_up(self._wake)
+
+    async def run(self) -> None:
+        """Runs until `stop` is called.
+
+        Raises:
+            StoreUnavailable, StoreNotMigrated, SchemaTooNew, ProjectionError: at the start.
+        """
+        async with self._pools() as pools:
+            await self._register(pools)
+            slots = asyncio.Semaphore(self.concurrency)
+            watches = {name: self._watch(name, pools) for name in ("local", "shared")}
+            watching = [
+                asyncio.create_task(task, name=f"eventferry watch {name}")
+                for name, watch in watches.items()
+                if watch.readers
+                for task in (watch.listen(), watch.poll())
+            ]
+            try:
+                async with asyncio.TaskGroup() as drivers:
+                    for projection in self.projections:
+                        watch = watches[projection.environment]
+                        drivers.create_task(self._drive(projection, pools, watch, slots))
+            finally:
+                for task in watching:
+                    task.cancel()
+                await asyncio.gather(*watching, return_exceptions=True)
+
+    async def run_until_idle(self) -> dict[str, Ended]:
+        """Runs until every projection is caught up, has failed, or lacks its stream.
+
+        One may append what another one reads: all are looked at again until none has anything.
+
+        Returns:
+            How each one's last run ended, with the number of events that all its runs handled.
+
+        Raises:
+            as `run`
+        """
+        handled = dict.fromkeys((p.name for p in self.projections), 0)
+        async with self._pools() as pools:
+            await self._register(pools)
+            slots = asyncio.Semaphore(self.concurrency)
+            while True:
+                async with asyncio.TaskGroup() as group:
+                    runs = {
+                        p.name: group.create_task(self._until_idle(p, pools, slots))
+                        for p in self.projections
+                    }
+                ended = {name: run.result() for name, run in runs.items()}
+                for name, end in ended.items():
+                    handled[name] += end.handled
+                if self._stopping.is_set() or not any(end.handled for end in ended.values()):
+                    return {
+                        name: Ended(end.end, handled[name], end.error)
+                        for name, end in ended.items()
+                    }
+
+    async def _drive(
+        self, projection: Projection, pools: Pools, watch: Watch, slots: asyncio.Semaphore
+    ) -> None:
+        woken, tries, previous = self._wake[projection.name], 0, None
+        while not self._stopping.is_set():
+            woken.clear()
+            try:
+                asleep = watch.is_asleep(projection.name)
+                async with slots:
+                    ended = await self._look(
+                        projection, pools, partial(watch.awake, projection.name)
+                    )
+                tries = tries + 1 if ended.end is previous else 0
+                previous = ended.end
+                step = self._next(ended, asleep, tries)
+                if step.sleep and await watch.sleep(projection.name):
+                    continue
+            except Exception as error:
+                tries, previous = await self._outage(projection, pools, error, tries), None
+                continue
+            if not self._stopping.is_set():
+                await _wait(woken, step.wait_s)
+
+    async def _until_idle(
+        self, projection: Projection, pools: Pools, slots: asyncio.Semaphore
+    ) -> Ended:
+        woken, tries, handled = self._wake[projection.name], 0, 0
+        while True:
+            woken.clear()
+            try:
+                async with slots:
+                    ended = await self._look(projection, pools)
+            except Exception as error:
+                tries = await self._outage(projection, pools, error, tries)
+                if self._stopping.is_set():
+                    return Ended(End.STOPPED, handled)
+                continue
+            handled += ended.handled
+            over = ended.end in (End.CAUGHT_UP, End.FAILED, End.WAITING, End.STOPPED)
+            if over or self._stopping.is_set():
+                return Ended(ended.end, handled, ended.error)
+            tries += 1
+            await _wait(woken, self._next(ended, True, tries).wait_s)
+
+    async def _look(
+        self,
+        projection: Projection,
+        pools: Pools,
+        on_busy: OnBusy = nothing,
+    ) -> Ended:
+        run = Run(
+            pools=pools,
+            projection=projection,
+            should_stop=self._stopping.is_set,
+            on_busy=on_busy,
+        )
+        ended = await run()
+        self.on_ended(projection, ended)
+        return ended
+
+    def _next(self, ended: Ended, asleep: bool, tries: int) -> Step:
+        return next_step(
+            ended.end,
+            asleep=asleep,
+            tries=tries,
+            poll_s=self.config.poll_interval.total_seconds(),
+            chance=random.random(),
+        )
+
+    async def _outage(
+        self, projection: Projection, pools: Pools, error: Exception, tries: int
+    ) -> int:
+        """Waits until a store may be back; not the projection's fault, nothing is counted."""
+        if not is_outage(error):
+            raise error
+        pause = min(OUTAGE_S[1], OUTAGE_S[0] * 2**tries) * random.uniform(0.5, 1.5)
+        log.warning("projection %s: %s; again in %.1f s", projection.name, error, pause)
+        with suppress(Exception):
+            await pools.check()
+        await _wait(self._stopping, pause)
+        return tries + 1
+
+    def _pools(self) -> Pools:
+        # each running projection reads ahead while it handles; and the watches look
+        return Pools(self.config, size=2 * self.concurrency + 4)
+
+    async def _register(self, pools: Pools) -> None:
+        registry = Registry(pools.local)
+        for projection in self.projections:
+            await registry.register(projection)
+            self._wake[projection.name] = asyncio.Event()
+
+    def _watch(self, environment: str, pools: Pools) -> Watch:
+        listen_url = (
+            self.config.local_listen_url
+            if environment == "local"
+            else self.config.shared_listen_url
+        )
+        return Watch(
+            pool=pools.of(environment),
+            listen_url=listen_url,
+            poll_s=self.config.poll_interval.total_seconds(),
+            readers={p.name: p.streams for p in self.projections if p.environment == environment},
+            wake=self._wake_up,
+        )
+
+    def _wake_up(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._wake:
+                self._wake[name].set()
+
+
+async def _wait(event: asyncio.Event, seconds: float | None) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def chosen(
+    config: Config,
+    names: Sequence[str] | None = None,
+    *,
+    queue: str | None = None,
+    background: bool = False,
+) -> list[Projection]:
+    """The projections that a worker runs: the named ones, or those of its queue.
+
+    Raises:
+        UnknownProjection: the configuration has none of this name.
+    """
+    if names is None:
+        return [
+            p
+            for p in config.projections.values()
+            if (background if p.background else queue in (None, p.queue))
+        ]
+    for name in names:
+        if name not in config.projections:
+            raise UnknownProjection(
+                f"{config.path.name} has no projection {name!r}; it has "
+                f"{', '.join(sorted(config.projections)) or 'none'}"
+            )
+    return [config.projections[name] for name in names]
+
+
+def run_projection(name: str, config: Config | Path | str | None = None) -> Ended:
+    """Runs one projection until it is caught up, or has failed; in this thread.
+
+    For a task of a job queue, a script, a test. Safe beside any number of workers.
+
+    Args:
+        name: Of the projection.
+        config: The configuration, or its file; None: found as the command line finds it.
+
+    Returns:
+        How it ended, with the number of events handled.
+
+    Raises:
+        ConfigurationError, UnknownProjection, StoreUnavailable, StoreNotMigrated
+    """
+    configuration = config if isinstance(config, Config) else load(config)
+
+    async def until_idle() -> Ended:
+        worker = Worker(config=configuration, projections=chosen(configuration, [name]))
+        return (await worker.run_until_idle())[name]
+
+    return asyncio.run(until_idle())
+
+
+def run_worker(
+    config: Config | Path | str | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    queue: str | None = None,
+    background: bool = False,
+    concurrency: int = CONCURRENCY,
+) -> None:
+    """Runs projections until the process is told to end; SIGTERM and Ctrl-C finish the batch.
+
+    Args:
+        config: The configuration, or its file; None: found as the command line finds it.
+        names: Of the projections; None: the on-demand ones of the queue.
+        queue: None: all queues.
+        background: The long-running projections too.
+        concurrency: Projections that run at a time.
+
+    Raises:
+        ConfigurationError, UnknownProjection, StoreUnavailable, StoreNotMigrated
+    """
+    configuration = config if isinstance(config, Config) else load(config)
+
+    async def until_stopped() -> None:
+        worker = Worker(
+            config=configuration,
+            projections=chosen(configuration, names, queue=queue, background=background),
+            concurrency=concurrency,
+        )
+        stop_on_signals(worker.stop)
+        await worker.run()
+
+    asyncio.run(until_stopped())
+
+
+def stop_on_signals(stop: Callable[[], None]) -> None:
+    """SIGTERM and SIGINT end the batch, then the loop that runs here; a second one ends at once."""
+    import os
+    import signal
+
+    signalled = False
+
+    def on_signal(number: int) -> None:
+        nonlocal signalled
+        if signalled:
+            os._exit(128 + number)  # what is open is rolled back by the server
+        signalled = True
+        log.warning("stopping after the batch; once more to stop at once")
+        stop()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)

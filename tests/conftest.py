@@ -1,0 +1,86 @@
+"""Servers live as long as a pytest process (each xdist worker has its own), databases a test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from eventferry.embedded import EmbeddedServer
+from tests.databases import Databases, Kind, running_server
+from tests.environment import PERMITS, POSTGRES_15, require
+
+
+class MakeDatabase(Protocol):
+    def __call__(self, kind: Kind, service: str = "boilerplate") -> str: ...
+
+
+@pytest.fixture(scope="session")
+def server_databases() -> Iterator[Databases]:
+    with running_server() as server:
+        yield Databases(server)
+
+
+@pytest.fixture(scope="session")
+def server(server_databases: Databases) -> EmbeddedServer:
+    """PostgreSQL 18, shared by the tests: don't stop it (see `own_server`)."""
+    return server_databases.server
+
+
+@pytest.fixture
+def own_server() -> Iterator[EmbeddedServer]:
+    """PostgreSQL 18 for one test alone, which may stop, crash and restart it."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def databases(server_databases: Databases) -> Iterator[Databases]:
+    yield server_databases
+    server_databases.drop_all()
+
+
+@pytest.fixture
+def make_database(databases: Databases) -> MakeDatabase:
+    """The URL of a fresh store: make_database("local", "users") or make_database("shared")."""
+    return databases.make
+
+
+@pytest.fixture
+def empty_database(databases: Databases) -> str:
+    """The URL of a fresh database without any of our tables."""
+    return databases.make_empty()
+
+
+@pytest.fixture(scope="session")
+def server_databases_15() -> Iterator[Databases]:
+    require((POSTGRES_15 / "postgres").exists(), f"PostgreSQL 15 in {POSTGRES_15}")
+    with running_server(POSTGRES_15) as server:
+        yield Databases(server)
+
+
+@pytest.fixture
+def databases_15(server_databases_15: Databases) -> Iterator[Databases]:
+    yield server_databases_15
+    server_databases_15.drop_all()
+
+
+@pytest.fixture
+def make_database_15(databases_15: Databases) -> MakeDatabase:
+    """As `make_database`, on PostgreSQL 15: the oldest that is supported."""
+    return databases_15.make
+
+
+@pytest.fixture
+def postgres15_url(databases_15: Databases) -> str:
+    """The URL of a fresh database on PostgreSQL 15, without any of our tables."""
+    return databases_15.make_empty()
+
+
+@pytest.fixture(scope="session")
+def permits_path() -> Path:
+    """Real events, as CloudEvents JSON lines."""
+    require(PERMITS.exists(), f"the shared data set {PERMITS.name}")
+    return PERMITS

