@@ -1,7 +1,7 @@
 """Decides ADR 0003: by which statement does an append of n events go?
 
-Every variant appends the same n events (uuid, str, str, int, str, str, datetime) to a table with the
-marker's trigger, from Python. The unit is events a second, commit included.
+Every variant appends the same n events (uuid, str, str, int, str, str, datetime) to a table with
+the marker's trigger, from Python. The unit is events a second, commit included.
 
     python benchmarks/decisions/append.py [--seconds 1] [--rounds 5] [--sizes 1 2 5 10 100 1000]
 """
@@ -74,16 +74,14 @@ def insert_many(connection: psycopg.Connection, rows: list[Row]) -> None:
 
 
 def insert_unnest(form: str) -> Append:
-    arrays = ", ".join(
-        f"{form}::{'text' if name == 'json' else name}[]" for name in TYPES
-    )
+    arrays = ", ".join(f"{form}::{'text' if name == 'json' else name}[]" for name in TYPES)
     statement = sql(
         f"{INTO} SELECT id, type, entity_id, version, data::json, metadata::json, occurred_at "
         f"FROM unnest({arrays}) WITH ORDINALITY AS e({COLUMNS}, n) ORDER BY n {ONCE}"
     )
 
     def append(connection: psycopg.Connection, rows: list[Row]) -> None:
-        connection.execute(statement, [list(column) for column in zip(*rows)], prepare=True)
+        connection.execute(statement, [list(column) for column in zip(*rows, strict=True)], prepare=True)
 
     return append
 

@@ -1,6 +1,6 @@
 """What it costs to make an object of every row on read, beside fetching the rows as tuples.
 
-    python benchmarks/decisions/event_object.py [--seconds 1] [--rounds 7]
+python benchmarks/decisions/event_object.py [--seconds 1] [--rounds 7]
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
 from typing import Any, LiteralString, NamedTuple, cast
 from uuid import UUID
 
@@ -91,17 +90,16 @@ class Named(NamedTuple):
 
 
 class Wrapper:
-    """A row behind properties; data decoded when first asked for is one more slot."""
+    """A row behind properties."""
 
-    __slots__ = ("_data", "_row")
+    __slots__ = ("_row",)
 
     def __init__(self, row: tuple[Any, ...]) -> None:
         self._row = row
 
-    stream = property(itemgetter(0))
-    position = property(lambda self: self._row[1])
-    id = property(lambda self: self._row[2])
-    type = property(lambda self: self._row[3])
+    @property
+    def position(self) -> int:
+        return cast(int, self._row[1])
 
 
 NAMES = tuple(Named._fields)
@@ -137,9 +135,11 @@ def main() -> None:
 
         rows = fetch()
         makers: dict[str, Callable[[list[tuple[Any, ...]]], object]] = {
-            "frozen slotted kw-only dataclass, by keyword": lambda rows: [frozen(row) for row in rows],
+            "frozen slotted kw-only dataclass, by keyword": lambda rows: [
+                frozen(row) for row in rows
+            ],
             "frozen slotted kw-only dataclass, by zip": lambda rows: [
-                Frozen(**dict(zip(NAMES, row))) for row in rows
+                Frozen(**dict(zip(NAMES, row, strict=True))) for row in rows
             ],
             "slotted dataclass, positional": lambda rows: [Open(*row) for row in rows],
             "named tuple": lambda rows: [*map(Named._make, rows)],

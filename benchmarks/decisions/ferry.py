@@ -1,9 +1,10 @@
 """Decides ADR 0004: how does a producing projection move its pages between two databases?
 
-Each variant moves the same rows from a stream of one database to a stream of another, page by page,
-with everything a ferry does for a page: read it, lock the checkpoint with SKIP LOCKED, write, move
-the checkpoint, commit. The page is read completely before the target's transaction begins, so that a
-ferry that freezes while reading holds nobody's stream; "piped" variants don't, and are the limit.
+Each variant moves the same rows from a stream of one database to a stream of another, page by
+page, with everything a ferry does for a page: read it, lock the checkpoint with SKIP LOCKED, write,
+move the checkpoint, commit. The page is read completely before the target's transaction begins, so
+that a ferry that freezes while reading holds nobody's stream; "piped" variants don't, and are a
+limit.
 
     python benchmarks/decisions/ferry.py [--rounds 5] [--pages 500 1000 2000 5000]
 """
@@ -37,9 +38,7 @@ def sql(text: str) -> LiteralString:
     return cast(LiteralString, text)
 
 
-BOUNDARY = sql(
-    f"SELECT position, id FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s"
-)
+BOUNDARY = sql(f"SELECT position, id FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s")
 LAST = sql(
     "SELECT position, id FROM "
     f"(SELECT position, id FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s) page "
@@ -49,11 +48,13 @@ PAGE = sql(
     f"SELECT position, {COLUMNS} FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s"
 )
 TEXT_PAGE = sql(
-    "SELECT position, id, type, source, entity_id, version, data::text, metadata::text, occurred_at "
-    f"FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s"
+    "SELECT position, id, type, source, entity_id, version, data::text, metadata::text, "
+    f"occurred_at FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s"
 )
 COPY_IN = sql(f"COPY {TABLE} ({COLUMNS}) FROM STDIN (FORMAT binary)")
-LOCK = sql("SELECT position FROM eventferry.checkpoints WHERE name = 'ferry' FOR UPDATE SKIP LOCKED")
+LOCK = sql(
+    "SELECT position FROM eventferry.checkpoints WHERE name = 'ferry' FOR UPDATE SKIP LOCKED"
+)
 LOCAL = sql("SET LOCAL idle_in_transaction_session_timeout = 60000")
 MOVE = sql("UPDATE eventferry.checkpoints SET position = %s, event_id = %s WHERE name = 'ferry'")
 ONCE = "ON CONFLICT (id) DO NOTHING"
@@ -68,9 +69,7 @@ ONE = sql(
     f"(%b, %b, %b, %b, %b::int4, %b::text::json, %b::text::json, %b) {ONCE}"
 )
 STAGE = sql("COPY page FROM STDIN (FORMAT binary)")
-UNSTAGE = sql(
-    f"INSERT INTO {TABLE} ({COLUMNS}) SELECT {COLUMNS} FROM page ORDER BY ctid {ONCE}"
-)
+UNSTAGE = sql(f"INSERT INTO {TABLE} ({COLUMNS}) SELECT {COLUMNS} FROM page ORDER BY ctid {ONCE}")
 
 
 def copy_out(after: int, last: int) -> LiteralString:
@@ -370,7 +369,8 @@ def main() -> None:
             one.execute(STORE)
             add_stream(one, TABLE, 1)
         target.execute(
-            "CREATE TABLE eventferry.checkpoints (name text PRIMARY KEY, position bigint, event_id uuid)"
+            "CREATE TABLE eventferry.checkpoints "
+            "(name text PRIMARY KEY, position bigint, event_id uuid)"
         )
         target.execute("INSERT INTO eventferry.checkpoints VALUES ('ferry', 0, NULL)")
         target.execute(
@@ -398,7 +398,9 @@ def main() -> None:
         for size in options.pages:
             total = 20_000 if size >= 500 else size * 150
 
-            def measure(move: Callable[[int, int], int], size: int = size, total: int = total) -> float:
+            def measure(
+                move: Callable[[int, int], int], size: int = size, total: int = total
+            ) -> float:
                 target.execute(sql(f"TRUNCATE {TABLE}"))
                 at, start = 0, time.perf_counter()
                 while at < total:

@@ -1,6 +1,6 @@
 """Decides ADR 0002: are `data` and `metadata` json or jsonb?
 
-    python benchmarks/decisions/json_type.py [--seconds 2] [--rounds 5]
+python benchmarks/decisions/json_type.py [--seconds 2] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ PAGE = 1000
 COLUMNS = "id, type, entity_id, version, data, metadata"
 ALL = "position, id, type, source, entity_id, version, data, metadata, occurred_at, recorded_at"
 SAMPLE = """SELECT gen_random_uuid(), 'UserRegistered', n::text, 1,
-    {data}::{json} AS data, {metadata}::{json} AS metadata FROM generate_series({first}, {last}) n"""
+    {data}::{json} AS data, {metadata}::{json} AS metadata
+    FROM generate_series({first}, {last}) n"""
 INSERT = """\\set entity random(1, 1000000)
 \\set version random(1, 2000000000)
 INSERT INTO {table} (id, type, entity_id, version, data, metadata)
@@ -41,10 +42,6 @@ class BinaryJsonb(Loader):
         return bytes(data)[1:]
 
 
-def table(kind: str) -> str:
-    return f"events_{kind.partition(' ')[0]}"
-
-
 def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
@@ -55,7 +52,9 @@ def sample(kind: str, first: int, last: int) -> str:
     )
 
 
-def copies(lab: Server, connection: psycopg.Connection, kind: str, form: str) -> Callable[[], float]:
+def copies(
+    lab: Server, connection: psycopg.Connection, kind: str, form: str
+) -> Callable[[], float]:
     """Rows a second of COPY FROM, the rows having been encoded beforehand."""
     payloads = []
     for page in range(10):
@@ -175,9 +174,13 @@ def main() -> None:
         )
 
         for kind in ("json", "jsonb"):
-            connection.execute(cast(LiteralString, f"ALTER SEQUENCE events_{kind}_positions RESTART"))
             connection.execute(
-                cast(LiteralString, f"INSERT INTO events_{kind} ({COLUMNS}) {sample(kind, 1, ROWS)}")
+                cast(LiteralString, f"ALTER SEQUENCE events_{kind}_positions RESTART")
+            )
+            connection.execute(
+                cast(
+                    LiteralString, f"INSERT INTO events_{kind} ({COLUMNS}) {sample(kind, 1, ROWS)}"
+                )
             )
             connection.execute(cast(LiteralString, f"VACUUM ANALYZE events_{kind}"))
         s = seconds / 2
@@ -232,7 +235,11 @@ def main() -> None:
             assert row
             print(f"{kind}: heap {row[0] / ROWS:.0f} bytes a row, indexes {row[1] / ROWS:.0f}")
             print(f"    {STRANGE} -> {row[2]}")
-            for text in ('{"a":"\\u0000"}', '{"a":1e999999}', '{"a":123456789012345678901234567890}'):
+            for text in (
+                '{"a":"\\u0000"}',
+                '{"a":1e999999}',
+                '{"a":123456789012345678901234567890}',
+            ):
                 try:
                     back = connection.execute(
                         cast(LiteralString, f"SELECT %s::{kind}::text"), (text,)

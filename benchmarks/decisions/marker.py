@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import LiteralString, cast
 
-import psycopg
 from testbed import DATA, LEAF, METADATA, Server, rounds, server, show, timed
 
 SCHEMA = """
@@ -42,16 +41,20 @@ END IF;"""
 TAKE = f"IF {LOCK} IS NOT TRUE THEN RAISE EXCEPTION 'no marker for stream {{no}}'; END IF;"
 NOTIFY = "noted := pg_catalog.pg_notify('eventferry', '{no}')::text;"
 
-TABLE_CHECK = f"IF EXISTS (SELECT FROM eventferry.sleepers WHERE stream = {{no}}) THEN {NOTIFY} END IF;"
+TABLE_CHECK = (
+    f"IF EXISTS (SELECT FROM eventferry.sleepers WHERE stream = {{no}}) THEN {NOTIFY} END IF;"
+)
 OTHER_CHECK = TABLE_CHECK.replace("sleepers", "other_sleepers")
 FLAG_CHECK = (
     "IF pg_catalog.pg_sequence_last_value('eventferry.flag_{no}'::regclass) IS NOT NULL "
     f"THEN {NOTIFY} END IF;"
 )
+# A sleeper holds the key in shared mode for as long as it sleeps. Locked and unlocked in one
+# expression, where no cancel can come between the two.
 LOCK_CHECK = (
-    "IF pg_catalog.pg_try_advisory_lock({sleep_key}, 0) "
-    "THEN done := pg_catalog.pg_advisory_unlock({sleep_key}, 0); "
-    f"ELSE {NOTIFY} END IF;"
+    "IF (CASE WHEN pg_catalog.pg_try_advisory_lock({sleep_key}, 0) "
+    "THEN NOT pg_catalog.pg_advisory_unlock({sleep_key}, 0) ELSE true END) "
+    f"THEN {NOTIFY} END IF;"
 )
 
 
@@ -86,17 +89,17 @@ ONE = (
     "THEN pg_catalog.set_config('synchronous_commit', 'on', true) IS NULL ELSE false END "
     "ELSE true END"
 )
-ARGUMENTS = """
+ARGUMENTS = f"""
 DECLARE noted text; setting text := 'eventferry.m' || TG_ARGV[0];
 BEGIN
 IF pg_catalog.current_setting(setting, true) = pg_catalog.pg_current_xact_id()::text THEN
     RETURN NULL; END IF;
 IF pg_catalog.pg_try_advisory_xact_lock_shared(
-    29285 << 16 | TG_ARGV[0]::int4, ((({last}) << 32) >> 32)::int4) IS NOT TRUE THEN
+    29285 << 16 | TG_ARGV[0]::int4, ((({LAST}) << 32) >> 32)::int4) IS NOT TRUE THEN
     RAISE EXCEPTION 'no marker for stream %', TG_ARGV[0]; END IF;
 noted := pg_catalog.set_config(setting, pg_catalog.pg_current_xact_id()::text, true);
-{durable}
-RETURN NULL; END""".format(last=LAST, durable=DURABLE)
+{DURABLE}
+RETURN NULL; END"""
 
 # Other wordings of (a), and (a) without one of its parts: what each costs.
 WORDINGS: dict[str, tuple[str, str]] = {
@@ -120,7 +123,11 @@ WORDINGS: dict[str, tuple[str, str]] = {
     "b a + definer": (body(*BASE), DEFINER),
     "c a + table check": (body(*BASE, TABLE_CHECK), ""),
     "c, sleepers in a query that counts": (
-        body(*BASE, f"SELECT count(*) > 0 INTO done FROM eventferry.sleepers WHERE stream = {{no}}; IF done THEN {NOTIFY} END IF;"),
+        body(
+            *BASE,
+            "SELECT count(*) > 0 INTO done FROM eventferry.sleepers WHERE stream = {no};",
+            f"IF done THEN {NOTIFY} END IF;",
+        ),
         "",
     ),
     "d a + flag check": (body(*BASE, FLAG_CHECK), ""),
@@ -144,7 +151,9 @@ RETURN pg_catalog.nextval('eventferry.positions'::regclass); END $$
 """
 DRAW = "nextval('eventferry.positions'::regclass)"
 # In one expression; a marker that was not given leaves the position NULL, which is refused.
-INLINE_DEFAULT = f"CASE WHEN {MARKED} THEN {DRAW} ELSE CASE WHEN {ONE} THEN NULL ELSE {DRAW} END END"
+INLINE_DEFAULT = (
+    f"CASE WHEN {MARKED} THEN {DRAW} ELSE CASE WHEN {ONE} THEN NULL ELSE {DRAW} END END"
+)
 
 PLAIN = "p plain table"
 DEFAULT_FUNCTION = "e default function"
@@ -176,14 +185,18 @@ class Streams:
         self.tables[name] = table
         filled = position.format(no=number, key=29285 << 16 | number)
         self.run(
-            LEAF.format(table=table, position=filled, json="json", recorded_at="statement_timestamp()")
+            LEAF.format(
+                table=table, position=filled, json="json", recorded_at="statement_timestamp()"
+            )
         )
         return number, table
 
     def add_trigger(self, name: str, text: str, options: str) -> None:
         number, table = self.add(name)
-        filled = text if options == "arguments" else text.format(
-            no=number, key=29285 << 16 | number, sleep_key=29286 << 16 | number
+        filled = (
+            text
+            if options == "arguments"
+            else text.format(no=number, key=29285 << 16 | number, sleep_key=29286 << 16 | number)
         )
         self.run(f"CREATE SEQUENCE eventferry.flag_{number}")
         when, function, argument = "", filled, ""
@@ -195,8 +208,8 @@ class Streams:
         if options in ("when", "arguments"):
             options = ""
         self.run(
-            f"CREATE FUNCTION eventferry.mark_{number}() RETURNS trigger LANGUAGE plpgsql {options} "
-            f"AS $body${function}$body$"
+            f"CREATE FUNCTION eventferry.mark_{number}() RETURNS trigger "
+            f"LANGUAGE plpgsql {options} AS $body${function}$body$"
         )
         self.run(
             f"CREATE TRIGGER mark BEFORE INSERT ON {table} FOR EACH STATEMENT {when} "
@@ -254,6 +267,24 @@ def insert_cpu(streams: Streams, table: str, count: int = 150) -> Callable[[], f
     return measure
 
 
+def false_alarms(streams: Streams, name: str, clients: int, seconds: float) -> str:
+    """How many appends notified although nobody slept, and what a real sleeper does to the rate."""
+    number, table = int(streams.tables[name].rpartition("_")[2]), streams.tables[name]
+    key = 29286 << 16 | number
+    with streams.lab.connect() as listener:
+        listener.execute("LISTEN eventferry")
+        rate = insert_rate(streams, table, clients, seconds)()
+        listener.execute("SELECT 1")
+        alarms = sum(1 for _ in listener.notifies(timeout=0.5))
+        listener.execute("UNLISTEN *")
+        listener.execute("SELECT pg_advisory_lock_shared(%s, 0)", (key,))
+        asleep = insert_rate(streams, table, clients, seconds)()
+    return (
+        f"{clients} clients: {alarms} false alarms in {rate * seconds:,.0f} appends; "
+        f"{rate:,.0f} tx/s, with a sleeper that never wakes {asleep:,.0f} tx/s"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3)
@@ -289,11 +320,21 @@ def main() -> None:
                 name: copy_rate(streams, table, options.seconds / 2)
                 for name, table in streams.tables.items()
             }
-            show("COPY of 1,000 rows", rounds(copies, count=options.rounds), baseline=PLAIN, unit="rows/s")
+            show(
+                "COPY of 1,000 rows",
+                rounds(copies, count=options.rounds),
+                baseline=PLAIN,
+                unit="rows/s",
+            )
 
+        print("\n### Lock check\n")
+        for clients in options.clients:
+            print("-", false_alarms(streams, "k a + lock check", clients, options.seconds))
         if options.cpu:
             streams.truncate()
-            kept = {name: streams.tables[name] for name in (PLAIN, DEFAULT_FUNCTION, DEFAULT_INLINE)}
+            kept = {
+                name: streams.tables[name] for name in (PLAIN, DEFAULT_FUNCTION, DEFAULT_INLINE)
+            }
             streams.tables = {f"old {name}": table for name, table in streams.tables.items()}
             for name, (text, function) in WORDINGS.items():
                 streams.add_trigger(name, text, function)

@@ -46,12 +46,16 @@ def main() -> None:
         connection.execute(STORE)
         connection.execute(sql(PARENT))
 
-        def add(name: str, number: int, *, recorded_at: str = STATEMENT, stream: bool = False) -> str:
+        def add(
+            name: str, number: int, *, recorded_at: str = STATEMENT, stream: bool = False
+        ) -> str:
             table = f"streams.{name}"
             position = "nextval('eventferry.positions'::regclass)"
             connection.execute(
                 sql(
-                    LEAF.format(table=table, json="json", position=position, recorded_at=recorded_at)
+                    LEAF.format(
+                        table=table, json="json", position=position, recorded_at=recorded_at
+                    )
                     + MARK.format(table=table, number=number)
                 )
             )
@@ -92,7 +96,11 @@ def main() -> None:
                 connection.execute(sql(f"TRUNCATE {table}"))
                 payloads = [
                     "".join(
-                        (f"{next(counter):08x}-0000-7000-8000-000000000000\t" if "id," in columns else "")
+                        (
+                            f"{next(counter):08x}-0000-7000-8000-000000000000\t"
+                            if "id," in columns
+                            else ""
+                        )
                         + f"UserRegistered\t{DATA}\t{METADATA}\n"
                         for _ in range(1000)
                     )
@@ -109,7 +117,9 @@ def main() -> None:
         for clients in (1, 8):
             show(
                 f"INSERT of one row, {clients} client(s)",
-                rounds({name: insert(table, clients) for name, table in tables.items()}, count=count),
+                rounds(
+                    {name: insert(table, clients) for name, table in tables.items()}, count=count
+                ),
                 baseline="stand-alone table",
                 unit="tx/s",
             )
@@ -137,8 +147,12 @@ def main() -> None:
         reads: dict[str, Callable[[], float]] = {}
         for name, table in tables.items():
             connection.execute(sql(f"VACUUM ANALYZE {table}"))
-            query = sql(f"SELECT {COLUMNS} FROM {table} WHERE position > %s ORDER BY position LIMIT 1000")
-            few = sql(f"SELECT {COLUMNS} FROM {table} WHERE position > %s ORDER BY position LIMIT 5")
+            query = sql(
+                f"SELECT {COLUMNS} FROM {table} WHERE position > %s ORDER BY position LIMIT 1000"
+            )
+            few = sql(
+                f"SELECT {COLUMNS} FROM {table} WHERE position > %s ORDER BY position LIMIT 5"
+            )
 
             def read(query: LiteralString = query) -> None:
                 connection.execute(query, (0,), binary=True, prepare=True)

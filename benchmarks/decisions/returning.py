@@ -1,6 +1,6 @@
 """What positions cost an append: RETURNING, a look-up afterwards, or not asking (ADR 0003).
 
-    python benchmarks/decisions/returning.py [--seconds 2] [--rounds 7]
+python benchmarks/decisions/returning.py [--seconds 2] [--rounds 7]
 """
 
 from __future__ import annotations

@@ -47,8 +47,7 @@ METADATA = (
     '"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}'
 )
 
-# A leaf of `events` as DESIGN §5 has it, but for the name, the default of position, and a constraint
-# or two. %(json)s is json or jsonb.
+# A stream's table: name, default of position, json or jsonb and default of recorded_at are open.
 LEAF = """
 CREATE TABLE {table} (
     position bigint NOT NULL DEFAULT {position} PRIMARY KEY,
@@ -178,7 +177,8 @@ MARK = """
 CREATE FUNCTION eventferry.mark_{number}() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE noted text;
 BEGIN
-IF current_setting('eventferry.m{number}', true) = pg_current_xact_id()::text THEN RETURN NULL; END IF;
+IF current_setting('eventferry.m{number}', true) = pg_current_xact_id()::text THEN
+    RETURN NULL; END IF;
 IF pg_try_advisory_xact_lock_shared(29285 << 16 | {number},
     ((coalesce(pg_sequence_last_value('eventferry.positions'::regclass), 0) << 32) >> 32)::int4)
     IS NOT TRUE THEN RAISE EXCEPTION 'no marker'; END IF;

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from eventferry._json import quoted
 from eventferry.errors import ConfigurationError
 from eventferry.handler import Handler, load_handler
-from eventferry.projection import Projection
+from eventferry.projection import Projection, Start
 from eventferry.stream import check_stream_name
 
 FILE_NAME = "projections.toml"
@@ -303,7 +303,7 @@ def _types(value: object) -> frozenset[str]:
     return frozenset(value)
 
 
-def _start(value: object) -> Literal["start", "now"] | int:
+def _start(value: object) -> Start:
     if value == "start" or value == "now":  # noqa: PLR1714 - for the type checker
         return value
     if type(value) is int and 0 <= value < 2**63:
@@ -319,7 +319,7 @@ Stream = Annotated[str, PlainValidator(_stream)]
 
 
 class _Table(BaseModel):
-    """A table of the file. A field's description completes "must be …" """
+    """A table of the file. "must be", then a field's description, is what its mistakes say."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -338,7 +338,7 @@ class _Projection(_Table):
     stream_names: Annotated[tuple[str, ...], PlainValidator(_streams)] = ()
     background_process: Annotated[bool, Field(description="true or false")] = False
     queue: Name = "domain-events"
-    start: Annotated[Literal["start", "now"] | int, PlainValidator(_start)] = "start"
+    start: Annotated[Start, PlainValidator(_start)] = "start"
     batch_size: Annotated[
         int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")
     ] = 500

@@ -7,6 +7,7 @@ Nothing here sets the state of a session: PgBouncer may hand it to somebody else
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.conninfo import conninfo_to_dict
 
 from eventferry.errors import (
     EventFerryError,
@@ -52,6 +54,11 @@ def options(name: str, *, pooled: bool = False) -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
     }
+
+
+async def read_committed(conn: psycopg.AsyncConnection[Any]) -> None:
+    """Configures a pool's connection: its transactions begin as READ COMMITTED."""
+    await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -101,7 +108,8 @@ def translation(error: psycopg.Error, store: str) -> EventFerryError | None:
     constraint = error.diag.constraint_name or ""
     match error:
         case pg.UndefinedTable() if "streams." in message or error.diag.schema_name == "streams":
-            stream = message.partition('"streams.')[2].partition('"')[0]
+            # whatever quotes the server's language has
+            stream = "".join(re.findall(r"streams\.([a-z0-9_-]+)", message)[:1])
             return UnknownStream(
                 f"{store} has no stream {stream!r}. "
                 f"Create it: `eventferry streams create {stream}` "
@@ -132,11 +140,17 @@ def translation(error: psycopg.Error, store: str) -> EventFerryError | None:
             )
         case pg.InvalidCatalogName():
             return StoreUnavailable(f"{store}: {message}. Create the database, or correct the URL")
+        case psycopg.OperationalError() if error.sqlstate is None and _REFUSED.search(message):
+            return StoreUnavailable(
+                f"{store} does not let us in: {message}. Check user, password and database"
+            )
         case _ if is_outage(error):
-            return StoreUnavailable(f"{store} can't be reached: {message}")
+            return StoreUnavailable(f"{store} is not available just now: {message}")
     return None
 
 
+# A connection that was refused comes without an SQLSTATE.
+_REFUSED = re.compile(r"authentication failed|no password supplied|pg_hba\.conf|FATAL: .*not exist")
 _LIMITS = "data may have 16 MiB, metadata 1 MiB; keep large things elsewhere and their address here"
 
 
@@ -153,6 +167,23 @@ def require_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConne
             "be committed at once and alone. Append inside `with connection.transaction():`, "
             "or leave `connection` out"
         )
+
+
+def require_url(url: str, store: str) -> None:
+    """Refuses a URL that can't be parsed; what the parser says may quote the password.
+
+    Raises:
+        StoreError: it is no URL.
+    """
+    try:
+        conninfo_to_dict(url)
+        return
+    except psycopg.ProgrammingError:
+        pass
+    raise StoreError(
+        f"{store}: expected a URL like postgresql://user:password@host:5432/database, "
+        "with every special character of its parts as %XX"
+    )
 
 
 def runner_name() -> str:

@@ -29,7 +29,9 @@ holds a password: URLs are shown through `redacted`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import urlsplit, urlunsplit
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 
 
 class EventFerryError(Exception):
@@ -139,9 +141,11 @@ class TransactionLost(ProjectionError):
 
 
 def redacted(url: str) -> str:
-    """The URL as it may be shown: without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """A store's URL as it may be shown: who, where and which database, and nothing else of it."""
+    try:
+        parts = conninfo_to_dict(url)
+    except ProgrammingError:
+        return "(a URL that can't be parsed)"
+    user = f"{parts['user']}@" if parts.get("user") else ""
+    port = f":{parts['port']}" if parts.get("port") else ""
+    return f"postgresql://{user}{parts.get('host', '')}{port}/{parts.get('dbname', '')}"

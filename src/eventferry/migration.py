@@ -20,7 +20,7 @@ from typing import Any, Literal, LiteralString
 import psycopg
 
 from eventferry import sql
-from eventferry.connection import options, shown, translated
+from eventferry.connection import options, require_url, shown, translated
 from eventferry.errors import SchemaTooNew, StoreError, StoreNotMigrated
 
 StoreKind = Literal["local", "shared"]
@@ -74,6 +74,7 @@ def migrate(url: str, *, kind: StoreKind, service: str | None = None) -> tuple[s
         StoreError: the store belongs to another service.
     """
     store = shown(url, kind)
+    require_url(url, store)
     with translated(store), psycopg.connect(url, **options("migrate")) as conn:
         with conn.transaction():
             conn.execute("SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED")

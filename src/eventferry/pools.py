@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventferry import migration, sql
 from eventferry.config import Config
-from eventferry.connection import options, shown, translated
+from eventferry.connection import options, read_committed, shown, translated
 
 POOL: dict[str, Any] = {
     "min_size": 0,
@@ -49,7 +49,9 @@ class Pools:
         async with AsyncExitStack() as opening:
             self.local = await self._open("local", opening)
             self.shared = (
-                self.local if self.config.same_database else await self._open("shared", opening)
+                self.local
+                if self.config.shared_url == self.config.local_url
+                else await self._open("shared", opening)
             )
             self.handlers = ConnectionPool(
                 self.config.local_url,
@@ -112,6 +114,7 @@ class Pools:
         pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             self._url(environment),
             kwargs=arguments,
+            configure=read_committed,
             max_size=self.size,
             name=f"eventferry {environment}",
             **POOL,

@@ -31,7 +31,7 @@ from eventferry.checkpoint import Checkpoint, Checkpoints
 from eventferry.connection import is_outage
 from eventferry.engine._async import AsyncBatches, AsyncPoolTransactions, lock
 from eventferry.engine._sync import Batches, PoolTransactions
-from eventferry.engine.ferry import Ferry
+from eventferry.engine.ferry import FROZEN_S, Ferry
 from eventferry.engine.outcome import Applied, Failed, Outcome
 from eventferry.errors import UnknownStream
 from eventferry.pools import Pools
@@ -245,7 +245,7 @@ class Run:
             return Ended(End.FAILED, self._handled, failed.error)
         current = await self._claim(self._source())
         async with AsyncPoolTransactions(self._target).begin() as conn:
-            locked = await lock(conn, self._service, self._name, "60000", current)
+            locked = await lock(conn, self._service, self._name, current, idle_timeout_s=FROZEN_S)
             at = {c.stream: c.position for c in current}
             mark = failed.mark
             if not isinstance(locked, str) or (mark and at[mark.stream] >= mark.position):

@@ -4,13 +4,14 @@
 reader is awake, so a reader that is about to sleep says so first:
 
     1. LISTEN is committed
-    2. `sleep`: a row in `sleepers`, committed
+    2. `sleep`: a shared lock a stream, held by the connection that listens
     3. one more look, by the caller: the horizon, and what is in flight
     4. sleep, until a notification, or the poll
 
-An append takes its marker first and looks at `sleepers` after it. If it sees nobody there, its
-marker was there before step 3, so that the reader has seen it and stays awake. A reader that
-soon finds nothing again leaves its row where it is; a busy one takes it back (`awake`).
+An append takes its marker first and tests that lock after it. If nobody held it, the marker was
+there before step 3, so that the reader has seen it and stays awake. A reader that soon finds
+nothing again keeps its locks; a busy one lets them go (`awake`). With the connection go the locks:
+nobody is notified who does not listen.
 
 The poll bounds everything: one small transaction an interval, for all streams together.
 """
@@ -20,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,12 +32,12 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
 from eventferry.connection import options
-from eventferry.errors import EventFerryError
 
 log = logging.getLogger("eventferry.watch")
 
-CHANNEL = "eventferry"
 RECONNECT_S = 1.0
+ATTEMPTS = 20
+"""How often a sleeper tries for its lock, which an append may be testing at this very instant."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,108 +52,140 @@ class Watch:
     """The streams of this store that each projection reads."""
     wake: Callable[[Iterable[str]], None]
     """Told the names of projections that should look."""
-    _listener: int | None = None
-    """The pid of the backend that LISTENs, while it does."""
-    _asleep: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By stream, the projections that rely on being notified."""
-    _numbers: dict[str, str] = field(default_factory=dict)
-    """The names of the streams, by number, as notifications give it."""
+    _ear: AsyncConnection[Any] | None = None
+    """The connection that listens, while there is one."""
+    _lost: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is found to be gone."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Keeps the rows of `sleepers` in step with `_asleep`."""
+    """Keeps what `_ear` holds in step with `_held` and `_asleep`."""
+    _held: dict[str, str] = field(default_factory=dict)
+    """The streams whose lock we hold, by their number, as notifications give it."""
+    _asleep: set[str] = field(default_factory=set)
+    """The projections that rely on being notified."""
 
     def is_asleep(self, projection: str) -> bool:
         """Whether appends to the projection's streams notify us."""
-        streams = self.readers[projection]
-        return self._listener is not None and all(projection in self._asleep[s] for s in streams)
+        return projection in self._asleep
 
     async def sleep(self, projection: str) -> bool:
         """Asks to be notified; look once more after this. False: there is only the poll."""
         async with self._lock:
-            if self._listener is None:
+            for attempt in range(ATTEMPTS):
+                missing = set(self.readers[projection]).difference(self._held.values())
+                if not missing or self._ear is None:
+                    break
+                if attempt:
+                    await asyncio.sleep(0.001 * random.random() * attempt)
+                for number, name, is_held in await self._ask(self._ear, "say_asleep", missing):
+                    if is_held:
+                        self._held[number] = name
+            if self._ear is None or missing:
                 return False
-            streams = self.readers[projection]
-            await self._write("insert_sleepers", streams)
-            for stream in streams:
-                self._asleep[stream].add(projection)
+            self._asleep.add(projection)
             return True
 
     async def awake(self, projection: str) -> None:
         """Lets the appenders off notifying, as the projection looks by itself for a while."""
         async with self._lock:
-            left = []
-            for stream in self.readers[projection]:
-                if projection in self._asleep[stream]:
-                    self._asleep[stream].discard(projection)
-                    if not self._asleep[stream]:
-                        left.append(stream)
-            if left and self._listener is not None:
-                await self._write("delete_sleepers", left)
+            self._asleep.discard(projection)
+            needed = {stream for name in self._asleep for stream in self.readers[name]}
+            idle = {n: s for n, s in self._held.items() if s not in needed}
+            if idle and self._ear is not None:
+                await self._ask(self._ear, "say_awake", set(idle.values()))
+                for number in idle:
+                    self._held.pop(number, None)
 
     async def listen(self) -> None:
         """Listens until it is cancelled; comes back after every loss of the connection."""
         while self.listen_url is not None:
             try:
-                async with self._listening(self.listen_url) as conn:
-                    async for notify in conn.notifies():
-                        self._notified(notify.payload)
-            except (psycopg.Error, EventFerryError) as error:
-                log.warning("lost the connection that listens: %s", error)
-            # its time-out is the poll's, until there is another one
+                async with self._listening(self.listen_url):
+                    await self._lost.wait()
+                    log.warning("lost the connection that listens; polling until there is another")
+            except psycopg.Error as error:
+                log.warning("can't listen, polling meanwhile: %s", error)
             await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))
 
     async def poll(self) -> None:
         """Looks for new events at every interval, until it is cancelled."""
+        streams = sorted({stream for read in self.readers.values() for stream in read})
         heads: dict[str, int] = {}
         looked_at = -1  # the head of the store when nothing was in flight, last time
         while True:
             await asyncio.sleep(self.poll_s * random.uniform(0.9, 1.1))
             try:
                 async with self.pool.connection() as conn:
-                    cursor = await conn.execute(sql.query("glance"), (list(self._streams()),))
+                    cursor = await conn.execute(sql.query("glance"), (streams,))
                     head, in_flight = await cursor.fetchone() or (0, 0)
                     if head == looked_at:
                         continue
-                    cursor = await conn.execute(sql.query("heads"), (list(self._streams()),))
+                    cursor = await conn.execute(sql.query("heads"), (streams,))
                     new = dict(await cursor.fetchall())
-            except (psycopg.Error, EventFerryError) as error:
+            except psycopg.Error as error:
                 log.warning("could not poll: %s", error)
                 continue
             looked_at = head if in_flight == 0 else -1
             self._wake_readers(s for s, position in new.items() if position > heads.get(s, -1))
             heads = new
 
-    def _streams(self) -> set[str]:
-        return {stream for streams in self.readers.values() for stream in streams}
+    @asynccontextmanager
+    async def _listening(self, url: str) -> AsyncIterator[None]:
+        """A connection that listens. Its socket is watched by the loop between its statements."""
+        async with await AsyncConnection.connect(url, **options("listen")) as conn:
+            conn.add_notify_handler(lambda notify: self._notified(notify.payload))
+            await conn.execute(sql.query("listen"))
+            self._lost.clear()
+            self._ear = conn
+            asyncio.get_running_loop().add_reader(conn.fileno(), self._hear, conn)
+            # what came while nobody listened: everyone looks once more
+            self.wake(self.readers)
+            try:
+                yield
+            finally:
+                async with self._lock:
+                    self._leave(conn)
+
+    def _hear(self, conn: AsyncConnection[Any]) -> None:
+        """Something came on the socket."""
+        try:
+            conn.pgconn.consume_input()
+            while notify := conn.pgconn.notifies():
+                self._notified(notify.extra.decode())
+        except psycopg.OperationalError:
+            self._leave(conn)
+            self._lost.set()
+
+    def _leave(self, conn: AsyncConnection[Any]) -> None:
+        if self._ear is conn:
+            self._ear = None
+            self._held.clear()
+            self._asleep.clear()
+            asyncio.get_running_loop().remove_reader(conn.fileno())
+
+    async def _ask(
+        self, conn: AsyncConnection[Any], query: str, streams: set[str]
+    ) -> list[tuple[Any, ...]]:
+        """A statement on the connection that listens; nothing, if it turns out to be gone."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(conn.fileno())  # psycopg waits for the answer by itself
+        try:
+            cursor = await conn.execute(sql.query(query), (list(streams),))
+            rows = await cursor.fetchall()
+        except psycopg.OperationalError:
+            self._leave(conn)
+            self._lost.set()
+            return []
+        loop.add_reader(conn.fileno(), self._hear, conn)
+        self._hear(conn)  # what came with the answer
+        return rows
 
     def _notified(self, payload: str) -> None:
         kind, _, name = payload.rpartition(":")
         if kind == "projection":
             self.wake([name])
-        elif payload in self._numbers:
-            self._wake_readers([self._numbers[payload]])
+        elif payload in self._held:
+            self._wake_readers([self._held[payload]])
 
     def _wake_readers(self, streams: Iterable[str]) -> None:
         changed = set(streams)
         self.wake([name for name, read in self.readers.items() if changed.intersection(read)])
-
-    @asynccontextmanager
-    async def _listening(self, url: str) -> AsyncIterator[AsyncConnection[Any]]:
-        """A connection that listens, with the sleepers' rows in its name."""
-        async with await AsyncConnection.connect(url, **options("listen")) as conn:
-            await conn.execute(sql.query("listen"))
-            async with self._lock:
-                self._listener = conn.info.backend_pid
-                self._asleep.clear()
-            # what came while nobody listened: everyone looks once more
-            self.wake(self.readers)
-            try:
-                yield conn
-            finally:
-                async with self._lock:
-                    self._listener = None
-                    self._asleep.clear()
-
-    async def _write(self, query: str, streams: Iterable[str]) -> None:
-        async with self.pool.connection() as conn:
-            cursor = await conn.execute(sql.query(query), (self._listener, list(streams)))
-            self._numbers |= {str(number): name for number, name in await cursor.fetchall()}

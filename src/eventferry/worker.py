@@ -54,7 +54,7 @@ def next_step(end: End, *, asleep: bool, tries: int, poll_s: float, chance: floa
 
     Args:
         end: How it ended.
-        asleep: Whether the sleepers' rows were there before it: then it was the last look.
+        asleep: Whether it had been said before that we sleep: then it was the last look.
         tries: How many looks in a row have ended so.
         poll_s: The poll interval.
         chance: From 0 to 1, so that runners don't march in step.

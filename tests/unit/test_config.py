@@ -79,7 +79,7 @@ def mistakes(load: Load) -> Callable[..., list[str]]:
     return mistakes
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def import_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", sys.path.copy())
     yield
@@ -288,7 +288,6 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
 # ---- handlers
 
 
-@pytest.mark.usefixtures("import_path")
 def test_handlers_are_looked_for_in_the_folder_of_the_file(load: Load, tmp_path: Path) -> None:
     (tmp_path / "myservice.py").write_text("def handle(event): pass")
     for _ in range(2):
@@ -299,15 +298,14 @@ def test_handlers_are_looked_for_in_the_folder_of_the_file(load: Load, tmp_path:
     assert sys.path[0] == str(tmp_path)
 
 
-@pytest.mark.usefixtures("import_path")
 def test_mistakes_of_handlers_come_with_the_others(
     mistakes: Callable[..., list[str]], tmp_path: Path
 ) -> None:
     (tmp_path / "myservice.py").write_text("def handel(event): pass")
     assert mistakes(f'service = ""\n{CONSUMING}bach_size = 1', import_handlers=True) == [
         (
-            "projections.toml: service: must be 1 to 100 letters (A to Z), digits, '_', '-' and '.', "
-            "not ''"
+            "projections.toml: service: must be 1 to 100 letters (A to Z), digits, '_', '-' and "
+            "'.', not ''"
         ),
         "projections.toml: consuming.profiles.bach_size: unknown key; did you mean 'batch_size'?",
         (
@@ -341,14 +339,14 @@ def test_all_mistakes_are_reported_at_once(mistakes: Callable[..., list[str]]) -
             '"postgresql://…" at the top of the file'
         ),
         (
-            "projections.toml: shared_url: missing; set EVENTFERRY_SHARED_URL, or write shared_url = "
-            '"postgresql://…" at the top of the file'
+            "projections.toml: shared_url: missing; set EVENTFERRY_SHARED_URL, or write "
+            'shared_url = "postgresql://…" at the top of the file'
         ),
         "projections.toml: servce: unknown key; did you mean 'service'?",
         'projections.toml: producing.a: reads no stream; write stream_name = "…"',
         (
-            "projections.toml: producing.a.handler: unknown key here: only consuming projections have "
-            "it; remove it"
+            "projections.toml: producing.a.handler: unknown key here: only consuming projections "
+            "have it; remove it"
         ),
         "projections.toml: consuming.a: the name is taken by producing.a; rename one",
         (

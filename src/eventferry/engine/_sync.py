@@ -150,8 +150,8 @@ class Batches:
 
     def _lock(self, conn: Connection[Any], checkpoints: Checkpoints) -> str | Busy | Moved:
         """Locks the checkpoints; the transaction's id, if they are where they should be."""
-        timeout = f"{self.projection.handler_timeout.total_seconds() * 1000:.0f}"
-        return lock(conn, self.service, self.projection.name, timeout, checkpoints)
+        timeout_s = self.projection.handler_timeout.total_seconds()
+        return lock(conn, self.service, self.projection.name, checkpoints, idle_timeout_s=timeout_s)
 
     def _handle(self, conn: Connection[Any], batch: _Batch, attempt: int) -> None:
         context = Context(
@@ -256,11 +256,14 @@ def lock(
     conn: Connection[Any],
     service: str,
     projection: str,
-    timeout_ms: str,
     checkpoints: Checkpoints,
+    *,
+    idle_timeout_s: float,
+    statement_timeout_s: float | None = None,
 ) -> str | Busy | Moved:
     """Locks a projection's checkpoints; the transaction's id, if they are where they should be."""
-    cursor = conn.execute(sql.query("lock_checkpoints"), (timeout_ms, service, projection))
+    timeouts = [s and f"{s * 1000:.0f}" for s in (idle_timeout_s, statement_timeout_s)]
+    cursor = conn.execute(sql.query("lock_checkpoints"), (*timeouts, service, projection))
     rows = cursor.fetchall()
     locked = {(row[0], row[1]): row for row in rows}
     if any((c.stream, c.store) not in locked for c in checkpoints):

@@ -25,6 +25,10 @@ from eventferry.projection import Projection
 from eventferry.source import Page, copy_statement
 from eventferry.store._row import COLUMNS
 
+FROZEN_S = 5.0
+"""A ferry has nothing to do between its statements: idle for this long, it is frozen, and must
+not hold the shared stream's readers back any longer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ferry:
@@ -55,13 +59,18 @@ class Ferry:
 
     async def _transaction(self, page: Page, put: Any) -> Applied | Busy | Moved:
         name = self.projection.name
-        timeout = f"{self.projection.handler_timeout.total_seconds() * 1000:.0f}"
         async with self.transactions.begin() as conn:
-            locked = await lock(conn, self.service, name, timeout, page.begin)
+            # a COPY that waits for a frozen ferry is no idle transaction, but a long statement
+            locked = await lock(
+                conn,
+                self.service,
+                name,
+                page.begin,
+                idle_timeout_s=FROZEN_S,
+                statement_timeout_s=self.projection.handler_timeout.total_seconds(),
+            )
             if not isinstance(locked, str):
                 return locked
-            # a COPY that waits for a frozen ferry is no idle transaction
-            await conn.execute("SELECT set_config('statement_timeout', %s, true)", (timeout,))
             await put(conn, page)
             if not await move(conn, self.service, name, page.begin, page.end, locked):
                 raise TransactionLost(

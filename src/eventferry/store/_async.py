@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -21,10 +22,11 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, tuple_row
 from psycopg.types.string import TextBinaryLoader, TextLoader
+from psycopg.types.uuid import UUIDBinaryLoader
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from eventferry import migration, sql
-from eventferry.connection import options, require_transaction, shown, translated
+from eventferry.connection import options, require_transaction, require_url, shown, translated
 from eventferry.errors import StoreError, StoreUnavailable, UnknownStream, VersionConflict
 from eventferry.event import Event, RecordedEvent
 from eventferry.store import _row
@@ -54,8 +56,11 @@ class AsyncAppended:
         Raises:
             StoreError: the transaction of the append has been rolled back.
         """
-        async with self._store._use(self._connection) as conn:
-            cursor = await conn.execute(sql.on_stream("positions", self.stream), (list(self.ids),))
+        conn = self._connection
+        if conn is not None and conn.closed:  # as a caller's is after its `with`
+            conn = None
+        async with self._store._use(conn) as conn, plain_cursor(conn) as cursor:
+            await cursor.execute(sql.on_stream("positions", self.stream), (list(self.ids),))
             found = dict(await cursor.fetchall())
         missing = [id_ for id_ in self.ids if id_ not in found]
         if missing:
@@ -83,6 +88,7 @@ class AsyncEventStore:
         self._url = target if isinstance(target, str) else None
         self._pool = None if isinstance(target, str) else target
         self._owns_pool = isinstance(target, str)
+        self._lock = Lock()
         self._shown = shown(target, "event") if isinstance(target, str) else "the event store"
 
     async def __aenter__(self) -> Self:
@@ -118,8 +124,8 @@ class AsyncEventStore:
             StoreNotMigrated, StoreUnavailable
         """
         require_stream_name(name)
-        async with self._use(connection) as conn:
-            cursor = await conn.execute(sql.query("create_stream"), (name, description))
+        async with self._use(connection) as conn, plain_cursor(conn) as cursor:
+            await cursor.execute(sql.query("create_stream"), (name, description))
             row = await cursor.fetchone()
         return bool(row and row[0])
 
@@ -160,7 +166,7 @@ class AsyncEventStore:
             InvalidEvent: an event can't be kept.
             ValueError: `expected_version` with events of several entities, or of none.
             TransactionRequired: the connection would commit the append at once.
-            UnknownStream, StoreNotMigrated, StoreUnavailable
+            InvalidStreamName, UnknownStream, StoreNotMigrated, StoreUnavailable
         """
         rows = _row.rows(
             [events] if isinstance(events, Event) else events, expected_version=expected_version
@@ -232,7 +238,7 @@ class AsyncEventStore:
     ) -> AsyncIterator[AsyncConnection[Any]]:
         """The caller's connection, or one of our own; the driver's errors become ours."""
         with translated(self._shown):
-            if connection is not None and not connection.closed:
+            if connection is not None:
                 yield connection
                 return
             pool = self._pool or await self._open()
@@ -248,12 +254,13 @@ class AsyncEventStore:
                 "this event store has no URL and no pool: pass `connection=`, "
                 "or make it with one, EventStore('postgresql://…')"
             )
+        require_url(self._url, self._shown)
         arguments = options("store")
         # once by hand: a pool would hide a wrong password behind its time-out
         async with await AsyncConnection.connect(self._url, **arguments) as conn:
             cursor = await conn.execute(sql.query("migrations"))
             migration.require_migrated(await cursor.fetchall(), self._shown)
-        self._pool = AsyncConnectionPool(
+        pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             self._url,
             kwargs=arguments,
             min_size=0,
@@ -261,8 +268,12 @@ class AsyncEventStore:
             open=False,
             name="eventferry store",
         )
-        await self._pool.open()
-        return self._pool
+        await pool.open()
+        with self._lock:  # of several that open at once, the first one's is kept; no I/O in here
+            kept = self._pool = self._pool or pool
+        if kept is not pool:
+            await pool.close()
+        return kept
 
     async def _insert(self, conn: AsyncConnection[Any], stream: str, rows: list[Row]) -> None:
         """Inserts the rows, less those that are there already with the same content."""
@@ -298,6 +309,11 @@ class AsyncEventStore:
         self, conn: AsyncConnection[Any], stream: str, rows: Sequence[Row]
     ) -> bool:
         """One COPY, which keeps all or nothing; False: something was in the way."""
+        idle = conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        if idle and not conn.autocommit:
+            # Begins the caller's transaction: else our savepoint would be the transaction
+            # itself, and commit it.
+            await conn.execute("SELECT")
         try:
             async with conn.transaction():
                 first = rows[0]
@@ -324,8 +340,9 @@ class AsyncEventStore:
         given = [(row.source is None, row.occurred_at is None) for row in rows]
         if len(set(given)) <= 1:
             return rows
-        cursor = await conn.execute(sql.query("defaults"))
-        source, now = await cursor.fetchone() or (None, None)
+        async with plain_cursor(conn) as cursor:
+            await cursor.execute(sql.query("defaults"))
+            source, now = await cursor.fetchone() or (None, None)
         return [
             row._replace(source=row.source or source, occurred_at=row.occurred_at or now)
             for row in rows
@@ -337,8 +354,7 @@ class AsyncEventStore:
         Raises:
             EventIdConflict, VersionConflict
         """
-        async with conn.cursor(row_factory=tuple_row) as cursor:
-            keep_json_as_text(cursor)
+        async with plain_cursor(conn) as cursor:
             statement = _row.statement("select_by_id", stream, _row.COLUMNS)
             await cursor.execute(statement, ([row.id for row in rows],))
             kept = {row.id: row for row in map(Row._make, await cursor.fetchall())}
@@ -357,8 +373,9 @@ class AsyncEventStore:
 
     async def _version(self, conn: AsyncConnection[Any], stream: str, entity_id: str | None) -> int:
         """The entity's newest version; 0: it has none."""
-        cursor = await conn.execute(sql.on_stream("entity_version", stream), (entity_id,))
-        row = await cursor.fetchone()
+        async with plain_cursor(conn) as cursor:
+            await cursor.execute(sql.on_stream("entity_version", stream), (entity_id,))
+            row = await cursor.fetchone()
         return int(row[0]) if row else 0
 
 
@@ -370,7 +387,10 @@ async def horizon(conn: AsyncConnection[Any], streams: Sequence[str], store: str
     Raises:
         UnknownStream: there is no such stream.
     """
-    cursor = await conn.execute(sql.query("horizon"), (list(streams),))
+    # In READ COMMITTED, whatever the database's default is; in one round trip.
+    async with conn.pipeline(), conn.transaction():
+        cursor = plain_cursor(conn)
+        await cursor.execute(sql.query("horizon"), (list(streams),))
     row = await cursor.fetchone()
     assert row is not None
     found = Horizon(
@@ -410,9 +430,23 @@ async def select_after(
 
 def event_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[RecordedEvent]:
     """A cursor whose rows are events, with their JSON as the store keeps it."""
-    cursor = conn.cursor(binary=True, row_factory=_event_row)
-    keep_json_as_text(cursor)
+    cursor = psycopg.AsyncCursor(conn, row_factory=_event_row)
+    _fix_formats(cursor)
     return cursor
+
+
+def plain_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+    """A cursor whose rows are tuples, with their JSON as the store keeps it."""
+    cursor = psycopg.AsyncCursor(conn, row_factory=tuple_row)
+    _fix_formats(cursor)
+    return cursor
+
+
+def _fix_formats(cursor: psycopg.AsyncCursor[Any]) -> None:
+    """Whatever cursors, rows, loaders and DateStyle the caller's connection is set to."""
+    cursor.format = psycopg.pq.Format.BINARY
+    cursor.adapters.register_loader("json", TextBinaryLoader)
+    cursor.adapters.register_loader("uuid", UUIDBinaryLoader)
 
 
 def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> Any:

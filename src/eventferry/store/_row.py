@@ -6,6 +6,7 @@ The order of `COLUMNS` is the order of an appended row; that of `SELECTED` is th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -17,10 +18,12 @@ from psycopg import sql as pgsql
 from eventferry import _json, sql
 from eventferry.errors import EventIdConflict, EventTooLarge, InvalidEvent
 from eventferry.event import Event
+from eventferry.stream import require_stream_name
 
 MAX_DATA_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 1024 * 1024
 """Less what the database adds; the stream tables check the same."""
+MAX_VERSION = 2**31 - 1
 
 
 class Row(NamedTuple):
@@ -65,9 +68,8 @@ def rows(events: Iterable[Event], *, expected_version: int | None = None) -> lis
             raise InvalidEvent(f"append takes Event objects, not {type(event).__name__} {event!r}")
     versions = _versions(events, expected_version)
     made = [_row(event, version) for event, version in zip(events, versions, strict=True)]
-    ids = {row.id for row in made}
-    if len(ids) != len(made):
-        twice = next(id_ for id_ in ids if sum(row.id == id_ for row in made) > 1)
+    if len({row.id for row in made}) != len(made):
+        ((twice, _),) = Counter(row.id for row in made).most_common(1)
         raise InvalidEvent(f"two of the {len(made)} events of this append have the id {twice}")
     return made
 
@@ -75,7 +77,7 @@ def rows(events: Iterable[Event], *, expected_version: int | None = None) -> lis
 def _versions(events: Sequence[Event], expected: int | None) -> Sequence[int | None]:
     if expected is None:
         return [None] * len(events)
-    if isinstance(expected, bool) or expected < 0:
+    if isinstance(expected, bool) or not 0 <= expected <= MAX_VERSION - len(events):
         raise ValueError(
             "expected_version must be 0 (the entity is new) or the entity's newest version, "
             f"not {expected!r}"
@@ -168,7 +170,13 @@ def copy_types(columns: Sequence[str]) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def statement(name: str, stream: str, columns: tuple[str, ...]) -> bytes:
-    """One of the append statements, for these columns of this stream."""
+    """One of the append statements, for these columns of this stream.
+
+    Raises:
+        InvalidStreamName: no stream can be called that. (Of a name that is too long, PostgreSQL
+            would find the stream of its first 63 bytes.)
+    """
+    require_stream_name(stream)
     return sql.composed(
         name,
         stream=sql.table(stream),
@@ -184,7 +192,12 @@ def select(streams: tuple[str, ...], condition: str) -> bytes:
     """The events of the streams in the store's order; the condition is one of the .sql files.
 
     Its parameters are those of the condition for each stream, then the limit of the whole.
+
+    Raises:
+        InvalidStreamName: no stream can be called that.
     """
+    for stream in streams:
+        require_stream_name(stream)
     branches = [
         sql.composed(
             condition,

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -22,10 +23,11 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import class_row, tuple_row
 from psycopg.types.string import TextBinaryLoader, TextLoader
+from psycopg.types.uuid import UUIDBinaryLoader
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from eventferry import migration, sql
-from eventferry.connection import options, require_transaction, shown, translated
+from eventferry.connection import options, require_transaction, require_url, shown, translated
 from eventferry.errors import StoreError, StoreUnavailable, UnknownStream, VersionConflict
 from eventferry.event import Event, RecordedEvent
 from eventferry.store import _row
@@ -55,8 +57,11 @@ class Appended:
         Raises:
             StoreError: the transaction of the append has been rolled back.
         """
-        with self._store._use(self._connection) as conn:
-            cursor = conn.execute(sql.on_stream("positions", self.stream), (list(self.ids),))
+        conn = self._connection
+        if conn is not None and conn.closed:  # as a caller's is after its `with`
+            conn = None
+        with self._store._use(conn) as conn, plain_cursor(conn) as cursor:
+            cursor.execute(sql.on_stream("positions", self.stream), (list(self.ids),))
             found = dict(cursor.fetchall())
         missing = [id_ for id_ in self.ids if id_ not in found]
         if missing:
@@ -82,6 +87,7 @@ class EventStore:
         self._url = target if isinstance(target, str) else None
         self._pool = None if isinstance(target, str) else target
         self._owns_pool = isinstance(target, str)
+        self._lock = Lock()
         self._shown = shown(target, "event") if isinstance(target, str) else "the event store"
 
     def __enter__(self) -> Self:
@@ -117,8 +123,8 @@ class EventStore:
             StoreNotMigrated, StoreUnavailable
         """
         require_stream_name(name)
-        with self._use(connection) as conn:
-            cursor = conn.execute(sql.query("create_stream"), (name, description))
+        with self._use(connection) as conn, plain_cursor(conn) as cursor:
+            cursor.execute(sql.query("create_stream"), (name, description))
             row = cursor.fetchone()
         return bool(row and row[0])
 
@@ -159,7 +165,7 @@ class EventStore:
             InvalidEvent: an event can't be kept.
             ValueError: `expected_version` with events of several entities, or of none.
             TransactionRequired: the connection would commit the append at once.
-            UnknownStream, StoreNotMigrated, StoreUnavailable
+            InvalidStreamName, UnknownStream, StoreNotMigrated, StoreUnavailable
         """
         rows = _row.rows(
             [events] if isinstance(events, Event) else events, expected_version=expected_version
@@ -229,7 +235,7 @@ class EventStore:
     def _use(self, connection: Connection[Any] | None) -> Iterator[Connection[Any]]:
         """The caller's connection, or one of our own; the driver's errors become ours."""
         with translated(self._shown):
-            if connection is not None and not connection.closed:
+            if connection is not None:
                 yield connection
                 return
             pool = self._pool or self._open()
@@ -245,12 +251,13 @@ class EventStore:
                 "this event store has no URL and no pool: pass `connection=`, "
                 "or make it with one, EventStore('postgresql://…')"
             )
+        require_url(self._url, self._shown)
         arguments = options("store")
         # once by hand: a pool would hide a wrong password behind its time-out
         with Connection.connect(self._url, **arguments) as conn:
             cursor = conn.execute(sql.query("migrations"))
             migration.require_migrated(cursor.fetchall(), self._shown)
-        self._pool = ConnectionPool(
+        pool: ConnectionPool[Connection[Any]] = ConnectionPool(
             self._url,
             kwargs=arguments,
             min_size=0,
@@ -258,8 +265,12 @@ class EventStore:
             open=False,
             name="eventferry store",
         )
-        self._pool.open()
-        return self._pool
+        pool.open()
+        with self._lock:  # of several that open at once, the first one's is kept; no I/O in here
+            kept = self._pool = self._pool or pool
+        if kept is not pool:
+            pool.close()
+        return kept
 
     def _insert(self, conn: Connection[Any], stream: str, rows: list[Row]) -> None:
         """Inserts the rows, less those that are there already with the same content."""
@@ -291,6 +302,11 @@ class EventStore:
 
     def _insert_many(self, conn: Connection[Any], stream: str, rows: Sequence[Row]) -> bool:
         """One COPY, which keeps all or nothing; False: something was in the way."""
+        idle = conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        if idle and not conn.autocommit:
+            # Begins the caller's transaction: else our savepoint would be the transaction
+            # itself, and commit it.
+            conn.execute("SELECT")
         try:
             with conn.transaction():
                 first = rows[0]
@@ -317,8 +333,9 @@ class EventStore:
         given = [(row.source is None, row.occurred_at is None) for row in rows]
         if len(set(given)) <= 1:
             return rows
-        cursor = conn.execute(sql.query("defaults"))
-        source, now = cursor.fetchone() or (None, None)
+        with plain_cursor(conn) as cursor:
+            cursor.execute(sql.query("defaults"))
+            source, now = cursor.fetchone() or (None, None)
         return [
             row._replace(source=row.source or source, occurred_at=row.occurred_at or now)
             for row in rows
@@ -330,8 +347,7 @@ class EventStore:
         Raises:
             EventIdConflict, VersionConflict
         """
-        with conn.cursor(row_factory=tuple_row) as cursor:
-            keep_json_as_text(cursor)
+        with plain_cursor(conn) as cursor:
             statement = _row.statement("select_by_id", stream, _row.COLUMNS)
             cursor.execute(statement, ([row.id for row in rows],))
             kept = {row.id: row for row in map(Row._make, cursor.fetchall())}
@@ -350,8 +366,9 @@ class EventStore:
 
     def _version(self, conn: Connection[Any], stream: str, entity_id: str | None) -> int:
         """The entity's newest version; 0: it has none."""
-        cursor = conn.execute(sql.on_stream("entity_version", stream), (entity_id,))
-        row = cursor.fetchone()
+        with plain_cursor(conn) as cursor:
+            cursor.execute(sql.on_stream("entity_version", stream), (entity_id,))
+            row = cursor.fetchone()
         return int(row[0]) if row else 0
 
 
@@ -363,7 +380,10 @@ def horizon(conn: Connection[Any], streams: Sequence[str], store: str) -> Horizo
     Raises:
         UnknownStream: there is no such stream.
     """
-    cursor = conn.execute(sql.query("horizon"), (list(streams),))
+    # In READ COMMITTED, whatever the database's default is; in one round trip.
+    with conn.pipeline(), conn.transaction():
+        cursor = plain_cursor(conn)
+        cursor.execute(sql.query("horizon"), (list(streams),))
     row = cursor.fetchone()
     assert row is not None
     found = Horizon(
@@ -403,9 +423,23 @@ def select_after(
 
 def event_cursor(conn: Connection[Any]) -> psycopg.Cursor[RecordedEvent]:
     """A cursor whose rows are events, with their JSON as the store keeps it."""
-    cursor = conn.cursor(binary=True, row_factory=_event_row)
-    keep_json_as_text(cursor)
+    cursor = psycopg.Cursor(conn, row_factory=_event_row)
+    _fix_formats(cursor)
     return cursor
+
+
+def plain_cursor(conn: Connection[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
+    """A cursor whose rows are tuples, with their JSON as the store keeps it."""
+    cursor = psycopg.Cursor(conn, row_factory=tuple_row)
+    _fix_formats(cursor)
+    return cursor
+
+
+def _fix_formats(cursor: psycopg.Cursor[Any]) -> None:
+    """Whatever cursors, rows, loaders and DateStyle the caller's connection is set to."""
+    cursor.format = psycopg.pq.Format.BINARY
+    cursor.adapters.register_loader("json", TextBinaryLoader)
+    cursor.adapters.register_loader("uuid", UUIDBinaryLoader)
 
 
 def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.Cursor[Any]) -> Any:

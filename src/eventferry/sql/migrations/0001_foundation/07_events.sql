@@ -15,6 +15,9 @@ CREATE TABLE eventferry.events (
     CONSTRAINT events_source    CHECK (length(source) BETWEEN 1 AND 255),
     CONSTRAINT events_entity_id CHECK (length(entity_id) BETWEEN 1 AND 255),
     CONSTRAINT events_version   CHECK (version IS NULL OR version > 0 AND entity_id IS NOT NULL),
+    -- what a client's clock can hold, in any time zone: neither infinity nor the year 10,000
+    CONSTRAINT events_occurred_at CHECK (occurred_at BETWEEN '0001-01-03Z' AND '9999-12-29Z'),
+    CONSTRAINT events_recorded_at CHECK (recorded_at BETWEEN '0001-01-03Z' AND '9999-12-29Z'),
     -- in memory, before any compression: 16 MiB and 1 MiB
     CONSTRAINT events_data_size      CHECK (pg_column_size(data) <= 16777216),
     CONSTRAINT events_metadata_size  CHECK (pg_column_size(metadata) <= 1048576),

@@ -3,7 +3,7 @@ CREATE FUNCTION eventferry.refuse_change() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
 BEGIN
-    RAISE EXCEPTION '% of %.% refused: streams are append-only', TG_OP, TG_TABLE_SCHEMA, quote_ident(TG_TABLE_NAME)
+    RAISE EXCEPTION '% of %.% refused: streams are append-only', TG_OP, TG_TABLE_SCHEMA, pg_catalog.quote_ident(TG_TABLE_NAME)
         USING ERRCODE = 'object_not_in_prerequisite_state',
               HINT = 'Append an event that corrects the earlier one.';
 END;

@@ -45,8 +45,9 @@ BEGIN
     EXECUTE format('CREATE %s INDEX %I ON %s (entity_id, version) WHERE entity_id IS NOT NULL',
                    CASE this.kind WHEN 'local' THEN 'UNIQUE' ELSE '' END, next || '.version', leaf);
     EXECUTE format('CREATE TRIGGER mark BEFORE INSERT ON %s
-                        FOR EACH STATEMENT EXECUTE FUNCTION eventferry.mark(%L, %L, %L)',
-                   leaf, next, eventferry.marker_key(next), 'eventferry.marker_' || next);
+                        FOR EACH STATEMENT EXECUTE FUNCTION eventferry.mark(%L, %L, %L, %L)',
+                   leaf, next, eventferry.marker_key(next), eventferry.sleeper_key(next),
+                   'eventferry.marker_' || next);
     EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
                         FOR EACH STATEMENT EXECUTE FUNCTION eventferry.refuse_change()', leaf);
     EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER mark, ENABLE ALWAYS TRIGGER refuse_change', leaf);

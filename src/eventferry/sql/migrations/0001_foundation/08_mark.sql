@@ -1,25 +1,27 @@
--- BEFORE INSERT … FOR EACH STATEMENT on every stream table; arguments: the stream's number,
--- the first key of its markers, the setting that remembers the marker of this transaction.
+-- BEFORE INSERT … FOR EACH STATEMENT on every stream table; arguments: the stream's number, the
+-- first key of its markers, that of its sleepers, and the setting that remembers the marker.
 --
 -- Before the transaction draws its first position of the stream, it takes the marker: a shared
 -- advisory lock named by the stream and the last position drawn by anyone. Whoever reads the
 -- stream sees by it that positions above may still appear. It goes with the transaction, after
 -- the rows became visible or vanished. Shared locks of different transactions never conflict.
 --
+-- A reader that sleeps holds a shared lock that says so, on the connection that listens. Whoever
+-- can have the lock for itself, for an instant, knows that nobody sleeps, and notifies nobody.
+--
 -- Simple expressions only, as long as nobody sleeps; everything by its full name instead of
--- SECURITY DEFINER with a search_path, which costs 5 % (docs/adr/0001).
+-- SECURITY DEFINER with a search_path, which costs 5 % (docs/adr/0001, 0005).
 CREATE FUNCTION eventferry.mark() RETURNS trigger
 LANGUAGE plpgsql VOLATILE
 AS $$
 DECLARE
-    number  constant smallint := TG_ARGV[0];
-    xid     constant text := pg_catalog.pg_current_xact_id();
+    xid     constant pg_catalog.text := pg_catalog.pg_current_xact_id();
     drawn   bigint;
-    ignored text;
+    ignored pg_catalog.text;
 BEGIN
     -- One marker a transaction and stream: ten thousand INSERTs would fill the lock table.
     -- The setting is rolled back with the savepoint that took the lock.
-    IF pg_catalog.current_setting(TG_ARGV[2], true) OPERATOR(pg_catalog.=) xid THEN
+    IF pg_catalog.current_setting(TG_ARGV[3], true) OPERATOR(pg_catalog.=) xid THEN
         RETURN NULL;
     END IF;
 
@@ -28,23 +30,24 @@ BEGIN
     -- its low 32 bits, as a signed integer
     drawn := drawn OPERATOR(pg_catalog.<<) 32 OPERATOR(pg_catalog.>>) 32;
     IF pg_catalog.pg_try_advisory_xact_lock_shared(TG_ARGV[1]::integer, drawn::integer) IS NOT TRUE THEN
-        RAISE EXCEPTION 'eventferry could not mark an append to stream number %', number
+        RAISE EXCEPTION 'eventferry could not mark an append to stream number %', TG_ARGV[0]
             USING HINT = 'Something else holds exclusive advisory locks in our range of keys (pg_locks).';
     END IF;
-    ignored := pg_catalog.set_config(TG_ARGV[2], xid, true);
+    ignored := pg_catalog.set_config(TG_ARGV[3], xid, true);
 
     -- A commit that is visible before it is durable could be read, ferried, and taken back by a crash.
     IF pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN
         ignored := pg_catalog.set_config('synchronous_commit', 'on', true);
     END IF;
 
-    -- After the marker, in a snapshot of its own: a reader that is not seen here has not yet
-    -- taken its last look, and will see the marker. Where the snapshot is older than the
-    -- marker, nobody can be sure: notify.
-    IF pg_catalog.current_setting('transaction_isolation') OPERATOR(pg_catalog.<>) 'read committed'
-       OR EXISTS (SELECT FROM eventferry.sleepers WHERE stream OPERATOR(pg_catalog.=) number)
+    -- After the marker: a reader that does not hold its lock yet has not taken its last look
+    -- either, and will see the marker. Locks are no matter of snapshots: this is true in every
+    -- isolation level. (One expression: nothing can interrupt between lock and unlock.)
+    IF (CASE WHEN pg_catalog.pg_try_advisory_lock(TG_ARGV[2]::integer, 0)
+             THEN NOT pg_catalog.pg_advisory_unlock(TG_ARGV[2]::integer, 0)
+             ELSE true END)
     THEN
-        PERFORM pg_catalog.pg_notify('eventferry', number::text);
+        PERFORM pg_catalog.pg_notify('eventferry', TG_ARGV[0]);
     END IF;
     RETURN NULL;
 END;
