@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import psycopg
+
 T = TypeVar("T")
 
-PATIENCE_S = 30.0
+LIMIT_S = 30.0
 """After this long a test gives up. Far more than anything takes: it is no measurement."""
 
 
@@ -18,8 +20,20 @@ def until(condition: Callable[[], T], what: str = "") -> T:
     Raises:
         AssertionError: it has not become true.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + LIMIT_S
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"still not so: {what or condition}; {answer!r}"
         time.sleep(0.005)
     return answer
+
+
+def wait_for_lock(url: str, waiters: int = 1) -> None:
+    """Returns when that many backends of the database wait for a lock."""
+    statement = """
+        SELECT count(*) >= %s FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock'"""
+    with psycopg.connect(url, autocommit=True) as conn:
+        until(
+            lambda: (conn.execute(statement, (waiters,)).fetchone() or (False,))[0],
+            f"{waiters} backend(s) wait for a lock",
+        )

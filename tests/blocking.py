@@ -1,0 +1,117 @@
+"""Async objects that tests can use as if they were their sync twins.
+
+A test is written once, against `EventStore` and `psycopg.Connection`, and runs with the async
+ones too: calls are awaited on an event loop of the client's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from inspect import isawaitable
+from typing import Any, Literal, cast
+
+import psycopg
+
+from eventferry import AsyncEventStore, EventStore
+
+Form = Literal["sync", "async"]
+FORMS: tuple[Form, ...] = ("sync", "async")
+
+
+class Client:
+    """A service's program: makes stores and connections, and closes them at the end."""
+
+    def __init__(self, form: Form, url: str) -> None:
+        self.url = url
+        self._stack = ExitStack()
+        self._runner = asyncio.Runner() if form == "async" else None
+        if self._runner is not None:
+            self._stack.enter_context(self._runner)
+        self.store = self.open_store(url)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def open_store(self, target: Any = None) -> EventStore:
+        """Another store: of this URL, of this pool, or of nothing."""
+        if self._runner is None:
+            return self._stack.enter_context(EventStore(target))
+        store = cast(EventStore, Blocking(AsyncEventStore(plain(target)), self._runner))
+        return self._stack.enter_context(store)
+
+    def connect(self, **options: Any) -> psycopg.Connection[Any]:
+        """The caller's own connection; what it has not committed is rolled back at the end."""
+        if self._runner is None:
+            conn = psycopg.connect(self.url, **options)
+        else:
+            opened = self._runner.run(psycopg.AsyncConnection.connect(self.url, **options))
+            conn = cast("psycopg.Connection[Any]", Blocking(opened, self._runner))
+        self._stack.callback(conn.close)
+        return conn
+
+    def open_pool(self, **options: Any) -> Any:
+        """A pool of the caller's."""
+        from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+        if self._runner is None:
+            return self._stack.enter_context(ConnectionPool(self.url, **options))
+        pool: AsyncConnectionPool[Any] = AsyncConnectionPool(self.url, open=False, **options)
+        return self._stack.enter_context(Blocking(pool, self._runner))
+
+
+class Blocking:
+    """An async object whose methods return when what they await has happened."""
+
+    def __init__(self, wrapped: Any, runner: asyncio.Runner) -> None:
+        self._wrapped = wrapped
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._wrapped, name)
+        if not callable(value):
+            return self._result(value)
+        return lambda *args, **kwargs: self._result(
+            value(*map(plain, args), **{key: plain(arg) for key, arg in kwargs.items()})
+        )
+
+    def __enter__(self) -> Any:
+        return self._result(self._wrapped.__aenter__())
+
+    def __exit__(self, *error: Any) -> Any:
+        return self._result(self._wrapped.__aexit__(*error))
+
+    def __iter__(self) -> Iterator[Any]:
+        items = aiter(self._wrapped)
+        while (item := self._result(anext(items, END))) is not END:
+            yield item
+
+    def _result(self, value: Any) -> Any:
+        if isawaitable(value):
+            value = self._runner.run(_awaited(value))
+        is_async = any(
+            hasattr(type(value), name) for name in ("__aenter__", "__aiter__", "positions")
+        )
+        return Blocking(value, self._runner) if is_async else value
+
+
+END = object()
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def plain(value: Any) -> Any:
+    """What is inside of the wrapper, where there is one."""
+    return value._wrapped if isinstance(value, Blocking) else value
+
+
+@contextmanager
+def opened(form: Form, url: str) -> Iterator[Client]:
+    with Client(form, url) as client:
+        yield client
