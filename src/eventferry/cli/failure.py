@@ -1,0 +1,55 @@
+"""What went wrong, in a few words: no traceback for what eventferry raises on purpose."""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+from eventferry.cli.report import FAILED, WRONG, Problem, Report, in_one_line
+
+DEBUG_VARIABLE = "EVENTFERRY_DEBUG"
+
+
+def failure(error: BaseException, *, data: object = None) -> Report:
+    """The report of a command that has raised `error`."""
+    leaves = _leaves(error)
+    found = [_problem(leaf) for leaf in leaves]
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    return Report(
+        data=data,
+        problems=tuple(problem for problems, _ in found for problem in problems),
+        code=max(code for _, code in found),
+    )
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """What a task group's exception is made of, the same thing once."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    leaves = [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return list({(type(leaf), str(leaf)): leaf for leaf in leaves}.values())
+
+
+def _problem(error: BaseException) -> tuple[list[Problem], int]:
+    from eventferry import errors
+    from eventferry.connection import is_outage
+
+    name = type(error).__name__
+    if isinstance(error, errors.ConfigurationError):
+        return [Problem(name, mistake) for mistake in error.mistakes], WRONG
+    if isinstance(error, errors.EventFerryError):
+        wrong = (
+            errors.StoreUnavailable,
+            errors.StoreNotMigrated,
+            errors.SchemaTooNew,
+            errors.InvalidStreamName,
+            errors.UnknownProjection,
+        )
+        return [Problem(name, str(error))], WRONG if isinstance(error, wrong) else FAILED
+    if isinstance(error, Exception) and is_outage(error):
+        return [Problem(name, f"a store can't be reached: {in_one_line(error)}")], WRONG
+    if isinstance(error, OSError) and error.filename is not None:
+        return [Problem(name, f"{error.filename}: {error.strerror}")], WRONG
+    hint = f"Set {DEBUG_VARIABLE}=1 for the traceback"
+    return [Problem(name, f"unexpected {name}: {in_one_line(error)}. {hint}")], FAILED

@@ -1,0 +1,271 @@
+"""`eventferry worker`, `producing start`, `consuming start`: projections in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eventferry.cli.call import Call, command, seconds
+from eventferry.cli.report import FAILED, WRONG, Problem, Report, Screen, in_one_line
+
+if TYPE_CHECKING:
+    from eventferry.config import Config
+    from eventferry.projection import Projection
+    from eventferry.run import Ended
+    from eventferry.worker import Worker
+
+log = logging.getLogger("eventferry.cli")
+
+
+class LogLevel(StrEnum):
+    """From which level on what happens is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+LogLevelOption = Annotated[
+    LogLevel, typer.Option("--log-level", help="What is logged on standard error.")
+]
+ForOption = Annotated[
+    float | None,
+    typer.Option("--for", metavar="DURATION", parser=seconds, help="End after this long: 55s."),
+]
+NameArgument = Annotated[str, typer.Argument(help="Of the projection.", show_default=False)]
+UntilIdleOption = Annotated[bool, typer.Option("--until-idle", help="End when caught up.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the commands."""
+
+    @command(
+        app,
+        "worker",
+        examples=("eventferry worker --background", "eventferry worker --queue mails --once"),
+    )
+    def worker(
+        call: Call,
+        queue: Annotated[str, typer.Option(help="Whose on-demand projections run.")] = (
+            "domain-events"
+        ),
+        background: Annotated[
+            bool, typer.Option("--background", help="The long-running projections too.")
+        ] = False,
+        concurrency: Annotated[
+            int, typer.Option(min=1, help="Projections that run at a time.")
+        ] = 4,
+        once: Annotated[bool, typer.Option("--once", help="End when all are caught up.")] = False,
+        log_level: LogLevelOption = LogLevel.INFO,
+    ) -> Report:
+        """Run the on-demand projections.
+
+        Whenever they have work, until told to end. Any number of workers may run, on any machine. SIGTERM and Ctrl-C finish the batch.
+        """
+        from eventferry.worker import chosen
+
+        config = call.config(import_handlers=True)
+        projections = chosen(config, queue=queue, background=background)
+        if not projections:
+            return _nothing_to_run(config, queue)
+        return _foreground(
+            config, projections, until_idle=once, concurrency=concurrency, level=log_level
+        )
+
+    for kind in ("producing", "consuming"):
+        group = typer.Typer(
+            no_args_is_help=True, help=f"{kind.capitalize()} projections, in the foreground."
+        )
+        app.add_typer(group, name=kind)
+        _add_start(group, kind)
+
+
+def _add_start(group: typer.Typer, kind: str) -> None:
+    @command(
+        group,
+        "start",
+        examples=(
+            f"eventferry {kind} start users-projection",
+            f"eventferry {kind} start users-projection --until-idle",
+        ),
+    )
+    def start(
+        call: Call,
+        name: NameArgument,
+        until_idle: UntilIdleOption = False,
+        for_s: ForOption = None,
+        log_level: LogLevelOption = LogLevel.INFO,
+    ) -> Report:
+        """Run one projection in the foreground.
+
+        Whatever its mode; until told to end.
+
+        With --until-idle the exit code is 1 if it failed, or if its stream does not exist.
+        """
+        from eventferry.worker import chosen
+
+        config = call.config(import_handlers=True)
+        projections = chosen(config, [name])
+        other = projections[0].kind
+        if other != kind:
+            message = f"{name!r} is a {other} projection: eventferry {other} start {name}"
+            return Report(problems=(Problem("WrongKind", message),), code=WRONG)
+        return _foreground(config, projections, until_idle=until_idle, for_s=for_s, level=log_level)
+
+
+def _nothing_to_run(config: Config, queue: str) -> Report:
+    on_demand = sorted({p.queue for p in config.projections.values() if not p.background})
+    long_running = sum(p.background for p in config.projections.values())
+    message = (
+        f"{config.path.name} has no on-demand projection in queue {queue!r}; "
+        f"its queues: {', '.join(on_demand) or 'none'}"
+        + (f"; with --background, {long_running} long-running one(s) too" if long_running else "")
+    )
+    return Report(problems=(Problem("NothingToRun", message),), code=WRONG)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the runs of a worker have said."""
+
+    handled: dict[str, int] = field(default_factory=dict)
+    last: dict[str, Ended] = field(default_factory=dict)
+
+    def ended(self, projection: Projection, ended: Ended) -> None:
+        """Counts, and logs what people should know."""
+        from eventferry.run import End
+
+        name = projection.name
+        before = self.last.get(name)
+        self.last[name] = ended
+        self.handled[name] = self.handled.get(name, 0) + ended.handled
+        if ended.handled:
+            log.info("projection %s handled %d events: %s", name, ended.handled, ended.end.value)
+        if before is not None and before.end is ended.end:
+            return
+        if ended.end is End.WAITING:
+            log.warning("projection %s waits: %s", name, ended.error)
+        if ended.end is End.FAILED:
+            log.error(
+                "projection %s stands still: %s. %s", name, in_one_line(ended.error), _way_out(name)
+            )
+
+
+def _foreground(
+    config: Config,
+    projections: Sequence[Projection],
+    *,
+    until_idle: bool,
+    level: LogLevel,
+    for_s: float | None = None,
+    concurrency: int = 1,
+) -> Report:
+    """Runs the projections here until they are idle, time is up, or a signal comes."""
+    from eventferry.worker import Worker
+
+    _log_to_stderr(level)
+    tally = Tally({p.name: 0 for p in projections})
+    worker = Worker(
+        config=config, projections=projections, concurrency=concurrency, on_ended=tally.ended
+    )
+    _log_start(config, projections, until_idle=until_idle)
+    signalled = asyncio.run(_run(worker, until_idle=until_idle, for_s=for_s))
+    verdict = {} if signalled else tally.last
+    return _report(tally, verdict)
+
+
+async def _run(worker: Worker, *, until_idle: bool, for_s: float | None) -> bool:
+    """Runs the worker; whether a signal has ended it."""
+    from eventferry.worker import stop_on_signals
+
+    signalled = False
+
+    def on_signal() -> None:
+        nonlocal signalled
+        signalled = True
+        worker.stop()
+
+    stop_on_signals(on_signal)
+    if for_s is not None:
+        asyncio.get_running_loop().call_later(for_s, worker.stop)
+    if until_idle:
+        await worker.run_until_idle()
+    else:
+        await worker.run()
+    return signalled
+
+
+def _report(tally: Tally, verdict: dict[str, Ended]) -> Report:
+    found = ended_badly(verdict)
+
+    def show(screen: Screen) -> None:
+        for name, handled in tally.handled.items():
+            screen.line(f"{name}: {handled:,} events handled")
+
+    return Report(
+        data=[
+            {
+                "projection": name,
+                "handled": handled,
+                "ended": tally.last[name].end.value if name in tally.last else None,
+            }
+            for name, handled in tally.handled.items()
+        ],
+        show=show,
+        problems=found,
+        code=FAILED if found else 0,
+    )
+
+
+def ended_badly(last: dict[str, Ended]) -> tuple[Problem, ...]:
+    """The problems of runs that have failed, or that lack a stream."""
+    from eventferry.run import End
+
+    found = []
+    for name, ended in last.items():
+        if ended.end is End.FAILED:
+            message = f"projection {name} failed: {in_one_line(ended.error)}. {_way_out(name)}"
+            found.append(Problem("ProjectionFailed", message))
+        if ended.end is End.WAITING:
+            found.append(Problem("UnknownStream", f"projection {name} waits: {ended.error}"))
+    return tuple(found)
+
+
+def _way_out(name: str) -> str:
+    return (
+        f"`eventferry projections status {name}` shows where; "
+        f"when it is fixed: `eventferry projections retry {name}`"
+    )
+
+
+def _log_to_stderr(level: LogLevel) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.value.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+def _log_start(config: Config, projections: Sequence[Projection], *, until_idle: bool) -> None:
+    from eventferry.connection import shown
+
+    for p in projections:
+        target = f" to {p.shared_stream}" if p.kind == "producing" else ""
+        log.info("running %s %s: %s%s", p.kind, p.name, ", ".join(p.streams), target)
+    if until_idle:
+        return
+    poll = f"{config.poll_interval.total_seconds():g} s"
+    for environment in sorted({p.environment for p in projections}):
+        local = environment == "local"
+        store = shown(config.local_url if local else config.shared_url, environment)
+        listens = config.local_listen_url if local else config.shared_listen_url
+        how = "LISTEN, and a poll" if listens else "polling only,"
+        log.info("woken from %s by %s every %s", store, how, poll)
