@@ -10,7 +10,7 @@ import psycopg
 
 T = TypeVar("T")
 
-LIMIT_S = 30.0
+PATIENCE_S = LIMIT_S = 30.0
 """After this long a test gives up. Far more than anything takes: it is no measurement."""
 
 
@@ -20,7 +20,7 @@ def until(condition: Callable[[], T], what: str = "") -> T:
     Raises:
         AssertionError: it has not become true.
     """
-    deadline = time.monotonic() + LIMIT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"still not so: {what or condition}; {answer!r}"
         time.sleep(0.005)
