@@ -28,6 +28,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from eventferry.errors import EventFerryError
+
 __all__ = ["EmbeddedServer", "EmbeddedServerError"]
 
 HOST: Final = "127.0.0.1"
@@ -49,7 +51,7 @@ exec "$@" 3<&-
 """
 
 
-class EmbeddedServerError(RuntimeError):
+class EmbeddedServerError(EventFerryError):
     """The embedded PostgreSQL is not installed, or does not start."""
 
 
@@ -59,7 +61,7 @@ class EmbeddedServer:
     port: None listens on the Unix socket only, 0 also on a free TCP port of 127.0.0.1, another
         number on that one.
     settings: PostgreSQL's, by name: `{"fsync": "off"}`.
-    programs: the folder of `initdb` and `postgres`; those of the extra `embedded` by default.
+    programs: the folder of `initdb`, `postgres`, `psql`; that of the extra `embedded` by default.
 
     Raises EmbeddedServerError if the extra `embedded` is missing or the folder can't be used.
     """
@@ -75,7 +77,7 @@ class EmbeddedServer:
         self.folder = Path(folder).absolute()
         self.port = _free_port() if port == 0 else port
         self.settings = dict(settings or {})
-        self._programs = programs or _embedded_programs()
+        self.programs = programs or _embedded_programs()
         self._process: subprocess.Popen[bytes] | None = None
         socket_path = self.folder / f".s.PGSQL.{self._socket_port}"
         if len(os.fsencode(socket_path)) > SOCKET_PATH_MAX:
@@ -173,13 +175,13 @@ class EmbeddedServer:
                     f"{barrier}: choose a folder elsewhere than {self.folder}"
                 )
             shutil.chown(self.folder, UNPRIVILEGED)
-            self._programs = _reachable(self._programs, copy_to=self.folder / "programs")
+            self.programs = _reachable(self.programs, copy_to=self.folder / "programs")
         self.folder.chmod(0o700)
 
     def _initialise(self) -> None:
         unfinished = self.folder / "pgdata.new"  # an interrupted initdb leaves no half a pgdata
         shutil.rmtree(unfinished, ignore_errors=True)
-        initdb = [str(self._programs / "initdb"), "--pgdata", str(unfinished)]
+        initdb = [str(self.programs / "initdb"), "--pgdata", str(unfinished)]
         options = ["--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C"]
         done = subprocess.run(
             [*initdb, *options, "--no-sync"],
@@ -200,7 +202,7 @@ class EmbeddedServer:
             "unix_socket_directories": str(self.folder),
         } | self.settings
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        postgres = [str(self._programs / "postgres"), "-D", str(self._data)]
+        postgres = [str(self.programs / "postgres"), "-D", str(self._data)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 ["sh", "-c", SUPERVISED, "sh", *postgres, *arguments],

@@ -18,6 +18,7 @@ One base class, so that ``except EventFerryError`` catches what is ours and noth
     │   ├── TransactionRequired an append on a connection that would commit it at once
     │   ├── WrongIsolation      a horizon asked for in a transaction that can't see it
     │   └── HistoryMismatch     the store is not the one that the checkpoint came from
+    ├── EmbeddedServerError     the embedded PostgreSQL does not start (in `embedded`)
     └── ProjectionError
         ├── UnknownProjection
         └── TransactionLost             a handler ended or broke the transaction of its batch
@@ -140,12 +141,17 @@ class TransactionLost(ProjectionError):
     """A handler ended the transaction of its batch, or left it aborted."""
 
 
+UNPARSED = "(a URL that can't be parsed)"
+
+
 def redacted(url: str) -> str:
     """A store's URL as it may be shown: who, where and which database, and nothing else of it."""
     try:
         parts = conninfo_to_dict(url)
     except ProgrammingError:
-        return "(a URL that can't be parsed)"
+        return UNPARSED
+    if not str(parts.get("port") or 0).replace(",", "").isdigit():
+        return UNPARSED  # a password with a / in it: what follows the colon is no port
     user = f"{parts['user']}@" if parts.get("user") else ""
     port = f":{parts['port']}" if parts.get("port") else ""
     return f"postgresql://{user}{parts.get('host', '')}{port}/{parts.get('dbname', '')}"

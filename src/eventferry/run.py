@@ -24,11 +24,12 @@ from enum import Enum
 from functools import partial
 from typing import Any, Protocol
 
+import psycopg
 from psycopg.rows import class_row
 
 from eventferry import sql
 from eventferry.checkpoint import Checkpoint, Checkpoints
-from eventferry.connection import is_outage
+from eventferry.connection import is_outage, translation
 from eventferry.engine._async import AsyncBatches, AsyncPoolTransactions, lock
 from eventferry.engine._sync import Batches, PoolTransactions
 from eventferry.engine.ferry import FROZEN_S, Ferry
@@ -171,7 +172,7 @@ class Run:
             if is_outage(error):
                 raise
             log.exception("projection %s failed", self._name)
-            return await self._fail(Failed.because(error), None)
+            return await self._fail(Failed.because(self._explained(error)), None)
         finally:
             effect.close()
             await self._drop_ahead()
@@ -253,6 +254,15 @@ class Run:
             await self._registry.failed(self._name, failed)
         log.error("projection %s failed at %s: %s", self._name, failed.mark, failed.error)
         return Ended(End.FAILED, self._handled, failed.error)
+
+    def _explained(self, error: Exception) -> Exception:
+        """The error in our words, where we have some."""
+        if not isinstance(error, psycopg.Error):
+            return error
+        ours = translation(error, f"a store of service {self._service!r}")
+        if ours is not None:
+            ours.__cause__ = error
+        return ours or error
 
     async def _next_page(self, source: Source, checkpoints: Checkpoints) -> Page:
         ahead, self._ahead = self._ahead, None

@@ -11,7 +11,7 @@ not appended again; see `_insert`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 from types import TracebackType
@@ -131,10 +131,7 @@ class AsyncEventStore:
 
     async def streams(self, *, connection: AsyncConnection[Any] | None = None) -> list[Stream]:
         """The streams of the store, in the order of their creation."""
-        async with (
-            self._use(connection) as conn,
-            conn.cursor(row_factory=class_row(Stream)) as cursor,
-        ):
+        async with self._use(connection) as conn, _cursor(conn, class_row(Stream)) as cursor:
             await cursor.execute(sql.query("streams"))
             return await cursor.fetchall()
 
@@ -314,8 +311,10 @@ class AsyncEventStore:
             # Begins the caller's transaction: else our savepoint would be the transaction
             # itself, and commit it.
             await conn.execute("SELECT")
+        # on our own connection, a COPY without a version to check is a transaction by itself
+        alone = idle and conn.autocommit and rows[0].version is None
         try:
-            async with conn.transaction():
+            async with nullcontext() if alone else conn.transaction():
                 first = rows[0]
                 if first.version is not None:
                     actual = await self._version(conn, stream, first.entity_id)
@@ -430,23 +429,21 @@ async def select_after(
 
 def event_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[RecordedEvent]:
     """A cursor whose rows are events, with their JSON as the store keeps it."""
-    cursor = psycopg.AsyncCursor(conn, row_factory=_event_row)
-    _fix_formats(cursor)
-    return cursor
+    return _cursor(conn, _event_row)
 
 
 def plain_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[tuple[Any, ...]]:
     """A cursor whose rows are tuples, with their JSON as the store keeps it."""
-    cursor = psycopg.AsyncCursor(conn, row_factory=tuple_row)
-    _fix_formats(cursor)
-    return cursor
+    return _cursor(conn, tuple_row)
 
 
-def _fix_formats(cursor: psycopg.AsyncCursor[Any]) -> None:
-    """Whatever cursors, rows, loaders and DateStyle the caller's connection is set to."""
+def _cursor(conn: AsyncConnection[Any], row_factory: Any) -> psycopg.AsyncCursor[Any]:
+    """The same whatever cursors, rows, loaders and DateStyle a caller's connection is set to."""
+    cursor = psycopg.AsyncCursor(conn, row_factory=row_factory)
     cursor.format = psycopg.pq.Format.BINARY
     cursor.adapters.register_loader("json", TextBinaryLoader)
     cursor.adapters.register_loader("uuid", UUIDBinaryLoader)
+    return cursor
 
 
 def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> Any:

@@ -12,7 +12,7 @@ not appended again; see `_insert`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 from types import TracebackType
@@ -130,10 +130,7 @@ class EventStore:
 
     def streams(self, *, connection: Connection[Any] | None = None) -> list[Stream]:
         """The streams of the store, in the order of their creation."""
-        with (
-            self._use(connection) as conn,
-            conn.cursor(row_factory=class_row(Stream)) as cursor,
-        ):
+        with self._use(connection) as conn, _cursor(conn, class_row(Stream)) as cursor:
             cursor.execute(sql.query("streams"))
             return cursor.fetchall()
 
@@ -307,8 +304,10 @@ class EventStore:
             # Begins the caller's transaction: else our savepoint would be the transaction
             # itself, and commit it.
             conn.execute("SELECT")
+        # on our own connection, a COPY without a version to check is a transaction by itself
+        alone = idle and conn.autocommit and rows[0].version is None
         try:
-            with conn.transaction():
+            with nullcontext() if alone else conn.transaction():
                 first = rows[0]
                 if first.version is not None:
                     actual = self._version(conn, stream, first.entity_id)
@@ -423,23 +422,21 @@ def select_after(
 
 def event_cursor(conn: Connection[Any]) -> psycopg.Cursor[RecordedEvent]:
     """A cursor whose rows are events, with their JSON as the store keeps it."""
-    cursor = psycopg.Cursor(conn, row_factory=_event_row)
-    _fix_formats(cursor)
-    return cursor
+    return _cursor(conn, _event_row)
 
 
 def plain_cursor(conn: Connection[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
     """A cursor whose rows are tuples, with their JSON as the store keeps it."""
-    cursor = psycopg.Cursor(conn, row_factory=tuple_row)
-    _fix_formats(cursor)
-    return cursor
+    return _cursor(conn, tuple_row)
 
 
-def _fix_formats(cursor: psycopg.Cursor[Any]) -> None:
-    """Whatever cursors, rows, loaders and DateStyle the caller's connection is set to."""
+def _cursor(conn: Connection[Any], row_factory: Any) -> psycopg.Cursor[Any]:
+    """The same whatever cursors, rows, loaders and DateStyle a caller's connection is set to."""
+    cursor = psycopg.Cursor(conn, row_factory=row_factory)
     cursor.format = psycopg.pq.Format.BINARY
     cursor.adapters.register_loader("json", TextBinaryLoader)
     cursor.adapters.register_loader("uuid", UUIDBinaryLoader)
+    return cursor
 
 
 def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.Cursor[Any]) -> Any:
