@@ -50,7 +50,8 @@ def add_to(app: typer.Typer) -> None:
     ) -> Report:
         """Append CloudEvents lines to a stream.
 
-        A rerun changes nothing, as ids are known. A line with `entityversion` is appended only if its entity is at the version before.
+        A rerun changes nothing, as ids are known. A line with `entityversion` is appended only
+        if its entity is at the version before.
         """
         with _opened(file) as source, connected(call.config(), environment) as conn:
             importing = Import(stream, source, from_line)
@@ -172,7 +173,7 @@ class Import:
         """All events in lines before it, from the first one on, are in the stream."""
         self.new = 0
         self.known = 0
-        """Events that were in the stream before."""
+        """Lines whose events were there before, by an earlier line too."""
 
     def run(self, conn: psycopg.Connection[Any]) -> Report:
         """Appends all lines."""
@@ -195,8 +196,9 @@ class Import:
             known = {id_ for id_, _ in found.fetchall()}
             for lines in appends(batch):
                 self._append_together(conn, lines)
-        self.known += sum(id_ in known for id_ in ids)
-        self.new += len(set(ids) - known)
+        new = len(set(ids) - known)
+        self.new += new
+        self.known += len(ids) - new
         self.next_line = batch[-1].number + 1
 
     def _append_together(self, conn: psycopg.Connection[Any], lines: list[Line]) -> None:

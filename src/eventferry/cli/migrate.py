@@ -48,7 +48,8 @@ def add_to(app: typer.Typer) -> None:
     ) -> Report:
         """Make or upgrade the stores.
 
-        Both of the service's, unless one is named. Safe at any time, also while everything runs, and several at once.
+        Both of the service's, unless one is named. Safe at any time, also while everything runs,
+        and several at once.
         """
         if url is None and (kind or service):
             raise typer.BadParameter("--kind and --service go with --url")

@@ -68,7 +68,8 @@ def add_to(app: typer.Typer) -> None:
     ) -> Report:
         """Run the on-demand projections.
 
-        Whenever they have work, until told to end. Any number of workers may run, on any machine. SIGTERM and Ctrl-C finish the batch.
+        Whenever they have work, until told to end. Any number of workers may run, on any machine.
+        SIGTERM and Ctrl-C finish the batch.
         """
         from eventferry.worker import chosen
 

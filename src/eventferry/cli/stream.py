@@ -24,7 +24,8 @@ def add_to(app: typer.Typer) -> None:
     ) -> Report:
         """Create a stream.
 
-        Nothing happens if it is there already. The shared stream of a producing projection needs no creation: its first run does it.
+        Nothing happens if it is there already. The shared stream of a producing projection needs
+        no creation: its first run does it.
         """
         from eventferry import sql
         from eventferry.stream import require_stream_name
