@@ -15,9 +15,9 @@ from typing import Any
 
 import psycopg
 from psycopg import errors as pg
-from psycopg.conninfo import conninfo_to_dict
 
 from eventferry.errors import (
+    UNPARSED,
     EventFerryError,
     EventTooLarge,
     InvalidEvent,
@@ -175,15 +175,11 @@ def require_url(url: str, store: str) -> None:
     Raises:
         StoreError: it is no URL.
     """
-    try:
-        conninfo_to_dict(url)
-        return
-    except psycopg.ProgrammingError:
-        pass
-    raise StoreError(
-        f"{store}: expected a URL like postgresql://user:password@host:5432/database, "
-        "with every special character of its parts as %XX"
-    )
+    if redacted(url) == UNPARSED:
+        raise StoreError(
+            f"{store}: expected a URL like postgresql://user:password@host:5432/database, "
+            "with every special character of its parts as %XX"
+        )
 
 
 def runner_name() -> str:
