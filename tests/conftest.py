@@ -11,6 +11,7 @@ import pytest
 from eventferry.embedded import EmbeddedServer
 from tests.databases import Databases, Kind, running_server
 from tests.environment import PERMITS, POSTGRES_15, require
+from tests.services import Service
 
 
 class MakeDatabase(Protocol):
@@ -77,6 +78,31 @@ def make_database_15(databases_15: Databases) -> MakeDatabase:
 def postgres15_url(databases_15: Databases) -> str:
     """The URL of a fresh database on PostgreSQL 15, without any of our tables."""
     return databases_15.make_empty()
+
+
+class MakeService(Protocol):
+    def __call__(self, name: str = "users") -> Service: ...
+
+
+@pytest.fixture
+def make_service(make_database: MakeDatabase) -> Iterator[MakeService]:
+    """make_service("users"): a service with its own local store; all share one shared store."""
+    shared_url = make_database("shared")
+    made: list[Service] = []
+
+    def make(name: str = "users") -> Service:
+        made.append(Service(name, make_database("local", name), shared_url))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.close()
+
+
+@pytest.fixture
+def service(make_service: MakeService) -> Service:
+    """One service, called users."""
+    return make_service("users")
 
 
 @pytest.fixture(scope="session")

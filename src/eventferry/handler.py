@@ -56,6 +56,15 @@ def load_handler(reference: str) -> Handler:
     target = _find(match["module"], match["attribute"])
     if match["call"]:
         target = _called(target, f"factory {reference}")
+    return handler_of(target, reference)
+
+
+def handler_of(target: Any, reference: str) -> Handler:
+    """The handler that an object makes, which messages call `reference`.
+
+    Raises:
+        ConfigurationError: events can't be given to it; one mistake, in one line.
+    """
     if inspect.isclass(target):
         _method(target, "handle", of=reference)  # before its __init__ does anything
         target = _called(target, f"class {reference}")

@@ -32,7 +32,15 @@ from eventferry.event import Event, RecordedEvent
 from eventferry.projection import Projection
 from eventferry.store import Appended, EventStore
 
+IDLE = psycopg.pq.TransactionStatus.IDLE
 INERROR = psycopg.pq.TransactionStatus.INERROR
+
+TRANSACTION_ENDED = (
+    "the transaction of the batch has ended before its checkpoint moved: the handler has committed "
+    "it, or rolled it back, or has changed the checkpoint. Leave context.connection's transaction "
+    "to eventferry; for a part that may fail on its own, use "
+    "`with context.connection.transaction():`"
+)
 
 
 @dataclass(slots=True)
@@ -143,10 +151,10 @@ class Batches:
                     self._handle(conn, batch, attempt)
                     return self._move(conn, checkpoints, batch, locked)
                 return locked
-        except Exception as error:
+        except BaseException as error:  # a handler may raise anything: SystemExit, say
             if not self._is_failure(error, batch):
                 raise
-            return batch.failed(error)
+            return batch.failed(self._explained(error))
 
     def _lock(self, conn: Connection[Any], checkpoints: Checkpoints) -> str | Busy | Moved:
         """Locks the checkpoints; the transaction's id, if they are where they should be."""
@@ -162,10 +170,12 @@ class Batches:
         )
         ends = self.clock() + self.projection.batch_time.total_seconds()
         if self.handle_batch is not None:
-            batch.started(self.clock())
-            self.handle_batch(batch.matching(self.projection), context)
+            batch.index = len(batch.events) - 1  # nobody knows which one fails: up to the last
+            if matching := batch.matching(self.projection):
+                batch.started(self.clock())
+                self.handle_batch(matching, context)
+                _require_usable(conn)
             batch.index = len(batch.events)
-            _require_usable(conn)
             return
         for event in batch.events:
             if self.projection.wants(event):
@@ -187,20 +197,27 @@ class Batches:
         batch.is_moving = True
         after = moved(checkpoints, batch.handled())
         if not move(conn, self.service, self.projection.name, checkpoints, after, transaction):
-            raise TransactionLost(
-                "the transaction of the batch has ended before its checkpoint moved: the handler "
-                "has committed it, or rolled it back, or has changed the checkpoint. Leave "
-                "context.connection's transaction to eventferry; for a part that may fail on its "
-                "own, use `with context.connection.transaction():`"
-            )
+            raise TransactionLost(TRANSACTION_ENDED)
         return Applied(after, batch.index)
 
-    def _is_failure(self, error: Exception, batch: _Batch) -> bool:
+    def _is_failure(self, error: BaseException, batch: _Batch) -> bool:
         """Whether the event is to blame, or the handler: not so in an outage."""
-        if not batch.begun:
+        if not batch.begun or _is_stop(error):
             return False
         too_long = self.clock() - batch.begun > self.projection.handler_timeout.total_seconds()
         return too_long or not is_outage(error)
+
+    def _explained(self, error: BaseException) -> BaseException:
+        """The error with a way out, where the driver's has none."""
+        if not isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
+            return error
+        timeout_s = self.projection.handler_timeout.total_seconds()
+        lost = TransactionLost(
+            f"the batch's transaction was idle for longer than handler_timeout ({timeout_s:g} s), "
+            "so the server has ended it. Make the handler faster, or set a longer handler_timeout"
+        )
+        lost.__cause__ = error
+        return lost
 
 
 @dataclass(slots=True)
@@ -223,7 +240,7 @@ class _Batch:
     def handled(self) -> Iterable[Mark]:
         return (Mark(e.stream, e.position, e.id) for e in self.events[: self.index])
 
-    def failed(self, error: Exception) -> Failed:
+    def failed(self, error: BaseException) -> Failed:
         # what only shows at the end (a deferred constraint, a transaction gone) is the last one's
         index = min(self.index, len(self.events) - 1)
         if self.is_moving:
@@ -238,12 +255,24 @@ class _Batch:
         )
 
 
+def _is_stop(error: BaseException) -> bool:
+    """Whether the process, or the task, is told to end: no failure of an event."""
+    return isinstance(error, GeneratorExit)
+
+
 def _require_usable(conn: Connection[Any]) -> None:
-    """Blames the handler that swallowed an error of the database.
+    """Blames the handler that swallowed an error of the database, or closed the connection.
 
     Raises:
-        TransactionLost: the transaction is aborted; nothing of the batch could be committed.
+        TransactionLost: nothing of the batch could be committed.
     """
+    if conn.closed and not conn.broken:
+        raise TransactionLost(
+            "the handler has closed context.connection, and rolled back its batch by that. "
+            "Leave the connection to eventferry"
+        )
+    if conn.info.transaction_status == IDLE:
+        raise TransactionLost(TRANSACTION_ENDED)
     if conn.info.transaction_status == INERROR:
         raise TransactionLost(
             "the handler has swallowed an error of the database and left the transaction aborted. "

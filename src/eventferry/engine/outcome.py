@@ -8,6 +8,9 @@ from typing import Self
 
 from eventferry.checkpoint import Checkpoints, Mark
 
+MAX_TEXT = 50_000
+"""Characters of an error, and of a traceback, that are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -53,16 +56,32 @@ class Failed:
         alone: bool = True,
     ) -> Self:
         """A failure as `projections status` shows it."""
-        text = str(error)
+        text = _said(error)
         name = type(error).__qualname__
         return cls(
             mark=mark,
             event_type=event_type,
             index=index,
             alone=alone,
-            error=f"{name}: {text}" if text else name,
-            traceback="".join(traceback.format_exception(error)),
+            error=_kept(f"{name}: {text}" if text else name),
+            traceback=_kept("".join(traceback.format_exception(error))),
         )
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as another:  # a user's class, and none of our business
+        return f"(its text can't be had: {type(another).__qualname__})"
+
+
+def _kept(text: str) -> str:
+    """The text as a column can keep it: no NUL, no half characters, and no book."""
+    text = text.replace("\x00", "\ufffd").encode(errors="replace").decode()
+    if len(text) <= MAX_TEXT:
+        return text
+    half = MAX_TEXT // 2
+    return f"{text[:half]}\n… {len(text) - MAX_TEXT:,} characters …\n{text[-half:]}"
 
 
 Outcome = Applied | Busy | Moved | Failed
