@@ -264,6 +264,7 @@ class AsyncEventStore:
             max_size=16,
             open=False,
             name="eventferry store",
+            configure=_read_committed,
         )
         await pool.open()
         with self._lock:  # of several that open at once, the first one's is kept; no I/O in here
@@ -376,6 +377,11 @@ class AsyncEventStore:
             await cursor.execute(sql.on_stream("entity_version", stream), (entity_id,))
             row = await cursor.fetchone()
         return int(row[0]) if row else 0
+
+
+async def _read_committed(conn: AsyncConnection[Any]) -> None:
+    """What a horizon needs, whatever the default of the database is; sent with each BEGIN."""
+    await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
 
 
 async def horizon(conn: AsyncConnection[Any], streams: Sequence[str], store: str) -> Horizon:

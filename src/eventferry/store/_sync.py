@@ -261,6 +261,7 @@ class EventStore:
             max_size=16,
             open=False,
             name="eventferry store",
+            configure=_read_committed,
         )
         pool.open()
         with self._lock:  # of several that open at once, the first one's is kept; no I/O in here
@@ -369,6 +370,11 @@ class EventStore:
             cursor.execute(sql.on_stream("entity_version", stream), (entity_id,))
             row = cursor.fetchone()
         return int(row[0]) if row else 0
+
+
+def _read_committed(conn: Connection[Any]) -> None:
+    """What a horizon needs, whatever the default of the database is; sent with each BEGIN."""
+    conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
 
 
 def horizon(conn: Connection[Any], streams: Sequence[str], store: str) -> Horizon:

@@ -1,0 +1,182 @@
+"""Reading: to the horizon, page by page, what was appended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import psycopg
+import pytest
+
+from eventferry import Event, EventStore, InvalidEvent, UnknownStream
+from eventferry.store import _async, _sync
+from tests.blocking import FORMS, Client
+
+STREAM = "users-stream"
+
+
+@pytest.fixture(params=FORMS)
+def client(request: pytest.FixtureRequest, make_database: Any) -> Iterator[Client]:
+    with Client(request.param, make_database("local", "users")) as client:
+        client.store.create_stream(STREAM)
+        yield client
+
+
+@pytest.fixture
+def store(client: Client) -> EventStore:
+    return client.store
+
+
+def types(events: Any) -> list[str]:
+    return [event.type for event in events]
+
+
+def test_a_read_ends_at_the_horizon_and_the_next_one_goes_on_from_there(client: Client) -> None:
+    store, held = client.store, client.connect()
+    store.append(STREAM, Event("Before"))
+    store.append(STREAM, Event("Held"), connection=held)
+    store.append(STREAM, Event("After"))
+    (before,) = store.read(STREAM)
+    assert before.type == "Before"
+    assert store.horizon(STREAM).position == before.position
+    held.commit()
+    assert types(store.read(STREAM, after=before.position)) == ["Held", "After"]
+
+
+def test_the_horizon_is_the_one_at_the_beginning(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pages(monkeypatch, 2)
+    store.append(STREAM, [Event(f"E{number}") for number in range(4)])
+    seen = []
+    for event in store.read(STREAM):
+        store.append(STREAM, Event("Later"))
+        seen.append(event.type)
+    assert seen == ["E0", "E1", "E2", "E3"]
+
+
+def small_pages(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    for module in (_sync, _async):
+        monkeypatch.setattr(module, "PAGE_SIZE", size)
+
+
+@pytest.mark.parametrize("page", [1, 3, 1000])
+def test_a_limit_is_kept_exactly(
+    store: EventStore, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    small_pages(monkeypatch, page)
+    names = [f"E{number}" for number in range(7)]
+    positions = store.append(STREAM, [Event(name) for name in names]).positions()
+    for limit in range(9):
+        assert types(store.read(STREAM, limit=limit)) == names[:limit]
+        assert types(store.read(STREAM, after=positions[1], limit=limit)) == names[2 : 2 + limit]
+    assert types(store.read(STREAM)) == names
+    assert types(store.read(STREAM, after=positions[-1])) == []
+
+
+def test_no_connection_is_held_between_two_pages(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pages(monkeypatch, 1)
+    pool = client.open_pool(min_size=1, max_size=1, timeout=5)
+    store = client.open_store(pool)
+    store.append(STREAM, [Event("A"), Event("B")])
+    pairs = [(a.type, b.type) for a in store.read(STREAM) for b in store.read(STREAM)]
+    assert len(pairs) == 4
+
+
+def test_an_entity_is_read_with_what_the_own_transaction_has_appended(client: Client) -> None:
+    store, own, other = client.store, client.connect(), client.connect()
+    store.append(STREAM, Event("Committed", entity_id="42"))
+    store.append(STREAM, Event("Foreign", entity_id="42"), connection=other)
+    store.append(STREAM, [Event("Own", entity_id="42"), Event("X")], connection=own)
+    assert types(store.read_entity(STREAM, "42", connection=own)) == ["Committed", "Own"]
+    assert types(store.read_entity(STREAM, "42")) == ["Committed"]
+    assert store.read_entity(STREAM, "43") == []
+
+
+def test_times_are_utc_whatever_the_zone_of_the_session(client: Client) -> None:
+    noon = datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=5, minutes=45)))
+    conn = client.connect()
+    conn.execute("SET TimeZone = 'America/St_Johns'")
+    client.store.append(STREAM, Event("A", entity_id="1", occurred_at=noon), connection=conn)
+    (event,) = client.store.read_entity(STREAM, "1", connection=conn)
+    assert (event.occurred_at, event.occurred_at.tzinfo) == (noon, UTC)
+    assert event.recorded_at.tzinfo is UTC
+
+
+def test_times_at_the_ends_of_what_python_knows_are_read_or_refused(client: Client) -> None:
+    first, last = datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 29, tzinfo=UTC)
+    store = client.store
+    store.append(STREAM, [Event("First", occurred_at=first), Event("Last", occurred_at=last)])
+    for zone in ("Etc/GMT+12", "Pacific/Kiritimati"):
+        with psycopg.connect(client.url, autocommit=True) as conn:
+            name = conn.info.dbname
+            conn.execute(f"ALTER DATABASE \"{name}\" SET TimeZone = '{zone}'")  # type: ignore[arg-type,unused-ignore]
+        fresh = client.open_store(client.url)
+        assert [event.occurred_at for event in fresh.read(STREAM)] == [first, last]
+    for year in (1, 9999):
+        beyond = datetime(year, 12 if year > 1 else 1, 31 if year > 1 else 1, tzinfo=UTC)
+        with pytest.raises(InvalidEvent, match="events_occurred_at"):
+            store.append(STREAM, Event("Beyond", occurred_at=beyond))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"text": 'é 漢字 🚢 \u2028 " \\ \x7f', "key 🔑": [None, True, -0.5, [], {}]},
+        {"large": 2**70, "larger": -(10**400), "long": 2**63 - 1, "longer": 2**64},
+        {"float": 1.0, "tiny": 5e-324, "sum": 0.1 + 0.2},
+    ],
+)
+def test_data_is_read_as_it_was_appended(store: EventStore, data: dict[str, Any]) -> None:
+    store.append(STREAM, Event("One", data, entity_id="1", metadata=data))
+    store.append(STREAM, [Event("Two", data, metadata=data), Event("Three", data, metadata=data)])
+    for event in (*store.read(STREAM), *store.read_entity(STREAM, "1")):
+        assert (event.data, event.metadata) == (data, data)
+        assert list(map(type, event.data.values())) == list(map(type, data.values()))
+
+
+def test_json_of_a_plain_insert_is_kept_byte_for_byte(client: Client) -> None:
+    text = '{ "b":1,\n "a" : "\\u00e9", "b": 2 }'
+    with psycopg.connect(client.url) as conn:
+        conn.execute("INSERT INTO streams.\"users-stream\" (type, data) VALUES ('A', %s)", (text,))
+    (event,) = client.store.read(STREAM)
+    assert (event.data_json, event.data) == (text, {"a": "é", "b": 2})
+
+
+def test_several_streams_are_read_up_to_the_smallest_of_their_horizons(client: Client) -> None:
+    store, held = client.store, client.connect()
+    store.create_stream("others")
+    store.append(STREAM, Event("A"))
+    before = store.append("others", Event("B")).positions()[0]
+    store.append("others", Event("Held"), connection=held)
+    after = store.append(STREAM, Event("C")).positions()[0]
+    both, alone = store.horizon(STREAM, "others"), store.horizon(STREAM)
+    assert (both.position, both.head, both.in_flight) == (before, after, 1)
+    assert (alone.position, alone.head, alone.in_flight) == (after, after, 0)
+    assert both.store == alone.store
+    assert both.incarnations == tuple(stream.incarnation for stream in store.streams())
+
+
+def test_reading_an_unknown_stream_says_how_to_create_it(store: EventStore) -> None:
+    with pytest.raises(UnknownStream, match="eventferry streams create nowhere"):
+        list(store.read("nowhere"))
+    with pytest.raises(UnknownStream, match="eventferry streams create nowhere"):
+        store.read_entity("nowhere", "42")
+    with pytest.raises(UnknownStream) as caught:
+        store.horizon(STREAM, "nowhere")
+    assert caught.value.stream == "nowhere"
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_the_default_isolation_of_the_database_does_not_matter(client: Client, level: str) -> None:
+    with psycopg.connect(client.url, autocommit=True) as conn:
+        name = conn.info.dbname
+        conn.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = '{level}'")  # type: ignore[arg-type,unused-ignore]
+    store = client.open_store(client.url)
+    event = Event("A", entity_id="1")
+    store.append(STREAM, event, expected_version=0)
+    store.append(STREAM, [event, Event("A2", entity_id="1")], expected_version=0)
+    assert types(store.read(STREAM)) == ["A", "A2"]
