@@ -1,4 +1,4 @@
-"""Processes of the demo: started, waited for, ended; none outlives the demo, even if that is killed.
+"""Processes of the demo: started, waited for, ended; none outlives it, even if it is killed.
 
 Each runs under a watcher that sees when our end of a pipe closes (see `embedded.SUPERVISED`).
 """
@@ -20,10 +20,15 @@ from eventferry.embedded import SUPERVISED
 
 T = TypeVar("T")
 
-EVENTFERRY: Final = (sys.executable, "-m", "eventferry")
+EVENTFERRY: Final = (
+    *(sys.executable, "-c"),
+    "import sys; from eventferry.cli import main; sys.exit(main())",
+)
 """The command line of this very installation."""
 STOP_S: Final = 10.0
-LOOK_S: Final = 0.01
+LOOK_S: Final = 0.02
+CHECK_S: Final = 0.3
+"""How often to look whether there is a use in waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +100,14 @@ def start(
     *,
     folder: Path,
     output: Path,
-    environ: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Process:
     """Starts a process in a folder; what it says goes to a file."""
     with output.open("ab") as file:
         process = subprocess.Popen(
             ["sh", "-c", SUPERVISED, "sh", *arguments],
             cwd=folder,
-            env={**_environ(), **(environ or {})},
+            env={**environment(), **(variables or {})},
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=file,
@@ -132,19 +137,22 @@ def until(
     Raises:
         DemoFailed: it did not happen.
     """
-    last, since = progress(), time.monotonic()
+    last, since, checked = progress(), time.monotonic(), 0.0
     while True:
         found = look()
         if found is not None and found is not False:
             return found
-        check()
-        if (now := progress()) != last:
-            last, since = now, time.monotonic()
-        if time.monotonic() - since > within_s:
-            raise DemoFailed(f"waited {within_s:.0f} s for {what}, in vain")
+        now = time.monotonic()
+        if now - checked > CHECK_S:
+            checked = now
+            check()
+            if (current := progress()) != last:
+                last, since = current, now
+            if now - since > within_s:
+                raise DemoFailed(f"waited {within_s:.0f} s for {what}, in vain")
         time.sleep(every_s)
 
 
-def _environ() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, without what would lead a service to another configuration than its own."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("EVENTFERRY_", "PG"))}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
+from math import ceil
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -40,6 +42,18 @@ class Verdict:
             and self.lost == self.doubled == self.out_of_order == self.never_happened == 0
         )
 
+    def numbers(self) -> list[tuple[str, int]]:
+        """What people are told, in order."""
+        told = [
+            ("appended", self.appended),
+            ("ferried", self.ferried),
+            ("handled", self.handled),
+            ("lost", self.lost),
+            ("doubled", self.doubled),
+            ("out of order", self.out_of_order),
+        ]
+        return told + [("never happened", self.never_happened)] * (self.never_happened > 0)
+
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "clean": self.is_clean}
 
@@ -64,7 +78,7 @@ def judge(
     disordered = chain(
         disorder(shared, _ranks(local)),
         disorder(handled, _ranks(shared)),
-        *(disorder(_only(handled, entity), entity) for entity in _by_entity(appended)),
+        *(disorder(ids, ranks) for ids, ranks in _by_entity(appended, handled)),
     )
     return Verdict(
         appended=len(appended),
@@ -92,22 +106,23 @@ def disorder(ids: Iterable[Key], ranks: Mapping[Key, int]) -> list[Key]:
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that this share of the values does not exceed."""
-    ordered = sorted(values)
-    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+    return sorted(values)[max(0, ceil(share * len(values)) - 1)]
 
 
 def _ranks(ids: Iterable[UUID]) -> dict[UUID, int]:
     return {id_: rank for rank, id_ in enumerate(ids)}
 
 
-def _by_entity(appended: Iterable[tuple[UUID, str | None]]) -> list[dict[UUID, int]]:
-    entities: dict[str, dict[UUID, int]] = {}
-    for id_, entity in appended:
-        if entity is not None:
-            ranks = entities.setdefault(entity, {})
-            ranks.setdefault(id_, len(ranks))
-    return list(entities.values())
-
-
-def _only(ids: Sequence[UUID], known: Mapping[UUID, int]) -> list[UUID]:
-    return [id_ for id_ in ids if id_ in known]
+def _by_entity(
+    appended: Iterable[tuple[UUID, str | None]], handled: Iterable[UUID]
+) -> Iterator[tuple[list[UUID], dict[UUID, int]]]:
+    """For each entity: its events as they were handled, and their ranks in the writer's order."""
+    entity_of = {id_: entity for id_, entity in appended if entity is not None}
+    written: dict[str, list[UUID]] = defaultdict(list)
+    for id_, entity in entity_of.items():
+        written[entity].append(id_)
+    effects: dict[str, list[UUID]] = defaultdict(list)
+    for id_ in handled:
+        if id_ in entity_of:
+            effects[entity_of[id_]].append(id_)
+    return ((effects[entity], _ranks(ids)) for entity, ids in written.items())
