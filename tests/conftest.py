@@ -100,9 +100,12 @@ def make_service(make_database: MakeDatabase) -> Iterator[MakeService]:
 
 
 @pytest.fixture
-def service(make_service: MakeService) -> Service:
-    """One service, called users."""
-    return make_service("users")
+def loner(make_database: MakeDatabase) -> Iterator[Service]:
+    """A service whose one database is both its local store and the shared one; so it is fast."""
+    url = make_database("local", "users")
+    service = Service("users", url, url)
+    yield service
+    service.close()
 
 
 @pytest.fixture(scope="session")

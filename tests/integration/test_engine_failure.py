@@ -19,7 +19,6 @@ import psycopg
 import pytest
 
 from eventferry import AsyncContext, Context, End, RecordedEvent
-from tests.conftest import MakeService
 from tests.services import (
     Service,
     numbered,
@@ -34,11 +33,10 @@ STREAM = "users-stream"
 
 
 @pytest.fixture
-def users(make_service: MakeService) -> Service:
-    users = make_service("users")
-    users.create_stream(STREAM)
-    users.create_effects()
-    return users
+def users(loner: Service) -> Service:
+    loner.create_stream(STREAM)
+    loner.create_effects()
+    return loner
 
 
 def failing_at(n: int, misbehave: Callable[[Context], Any]) -> Callable[..., None]:

@@ -12,18 +12,16 @@ import pytest
 from pydantic import BaseModel
 
 from eventferry import AsyncContext, Context, End, Event, EventMapper, RecordedEvent
-from tests.conftest import MakeService
 from tests.services import RECORD, Service, numbered, query, record, record_async
 
 STREAM = "users-stream"
 
 
 @pytest.fixture
-def users(make_service: MakeService) -> Service:
-    users = make_service("users")
-    users.create_stream(STREAM)
-    users.create_effects()
-    return users
+def users(loner: Service) -> Service:
+    loner.create_stream(STREAM)
+    loner.create_effects()
+    return loner
 
 
 @pytest.mark.parametrize("handler", [record, record_async])

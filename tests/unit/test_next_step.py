@@ -1,0 +1,62 @@
+"""What a worker does after a look: a table, decided without I/O."""
+
+from __future__ import annotations
+
+import pytest
+
+from eventferry.run import End
+from eventferry.worker import FAILED_POLLS, Step, next_step
+
+POLL_S = 8.0
+
+
+def step(end: End, *, asleep: bool = False, tries: int = 0, chance: float = 0.0) -> Step:
+    return next_step(end, asleep=asleep, tries=tries, poll_s=POLL_S, chance=chance)
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (End.CAUGHT_UP, Step(sleep=True)),
+        (End.IN_FLIGHT, Step(wait_s=0.002)),
+        (End.BUSY, Step(wait_s=0.1)),
+        (End.SLICED, Step(wait_s=0.0)),
+        (End.STOPPED, Step(wait_s=0.0)),
+        (End.WAITING, Step(wait_s=POLL_S)),
+        (End.FAILED, Step(wait_s=POLL_S * FAILED_POLLS)),
+    ],
+)
+def test_what_follows_a_look(end: End, expected: Step) -> None:
+    assert step(end) == expected
+
+
+def test_every_end_has_a_step() -> None:
+    assert all(isinstance(step(end), Step) for end in End)
+
+
+def test_nobody_sleeps_without_a_last_look() -> None:
+    first = step(End.CAUGHT_UP, asleep=False)
+    assert first.sleep
+    last = step(End.CAUGHT_UP, asleep=True)
+    assert last == Step(sleep=False, wait_s=None)
+
+
+@pytest.mark.parametrize("asleep", [False, True])
+@pytest.mark.parametrize("end", [end for end in End if end is not End.CAUGHT_UP])
+def test_only_who_is_caught_up_sleeps_until_woken(end: End, asleep: bool) -> None:
+    """Who found the checkpoint locked, or appends in flight, looks again by itself."""
+    following = step(end, asleep=asleep)
+    assert not following.sleep
+    assert following.wait_s is not None
+
+
+def test_an_append_that_stays_open_is_looked_at_ever_more_seldom_but_at_every_poll() -> None:
+    waits = [step(End.IN_FLIGHT, tries=tries).wait_s or 0.0 for tries in range(2000)]
+    assert waits == sorted(waits)
+    assert waits[0] == 0.002
+    assert waits[-1] == POLL_S
+
+
+def test_runners_that_find_each_other_busy_do_not_march_in_step() -> None:
+    assert step(End.BUSY, chance=0.0).wait_s == pytest.approx(0.1)
+    assert step(End.BUSY, chance=1.0).wait_s == pytest.approx(1.0)
