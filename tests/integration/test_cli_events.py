@@ -14,10 +14,7 @@ from tests.conftest import MakeDatabase
 
 @pytest.fixture
 def users(tmp_path: Path, make_database: MakeDatabase) -> CommandLine:
-    line = CommandLine(tmp_path, make_database("local", "users"), make_database("shared"))
-    line.write()
-    assert line("streams", "create", "users-stream").code == 0
-    return line
+    return CommandLine(tmp_path, make_database("local", "users"), make_database("shared")).ready()
 
 
 def decoded(lines: str) -> list[object]:
@@ -153,7 +150,6 @@ def test_an_unknown_stream_says_how_to_create_it(users: CommandLine) -> None:
 
 def test_the_shared_store_is_appended_to_and_read(users: CommandLine) -> None:
     shared = ("--environment", "shared")
-    users("streams", "create", "users-stream", *shared)
     users("events", "append", "users-stream", *shared, stdin=cloud_event(1))
 
     assert len(decoded(users("events", "read", "users-stream", *shared).out)) == 1

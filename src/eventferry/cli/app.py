@@ -56,7 +56,7 @@ def everywhere(
 ) -> None:
     """What may stand before any command."""
     call: Call = context.obj
-    call.config_path, call.json = config_path, as_json
+    call.config_path, call.json = config_path, as_json or call.json
 
 
 def run(argv: Sequence[str]) -> int:

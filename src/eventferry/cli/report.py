@@ -47,7 +47,10 @@ class Screen:
         Console(file=self.file).print(Text(text, style=style), soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """A table; in a pipe, tabs between the columns and no line broken."""
+        """A table; in a pipe, tabs between the columns and no line broken.
+
+        On a terminal that is too narrow for it, a row becomes a block of lines.
+        """
         texts = [["" if value is None else str(value) for value in row] for row in rows]
         if not self.is_terminal:
             for row in [list(columns), *texts]:
@@ -60,10 +63,21 @@ class Screen:
 
         table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
         for column in columns:
-            table.add_column(column, overflow="fold")
+            table.add_column(column, no_wrap=True)
         for row in texts:
             table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
-        Console(file=self.file).print(table)
+        console = Console(file=self.file)
+        if console.measure(table, options=console.options.update(width=10_000)).maximum <= (
+            console.width
+        ):
+            console.print(table)
+            return
+        width = max(map(len, columns))
+        for row in texts:
+            self.line()
+            for column, cell in zip(columns, row, strict=True):
+                self.line(f"{column:<{width}}  {cell}", STYLES.get(cell))
+        self.line()
 
 
 STYLES = {"failed": "bold red", "running": "green", "waiting": "yellow"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
 
         Exit code 1 if an event was lost, doubled, or out of order. Needs the extra `embedded`.
         """
-        main = import_module("eventferry.demo").main
+        from eventferry.demo import main
+
         code = main(events=events, file=file, keep=keep, json=call.json)
         return Report(code=code, is_printed=True)
