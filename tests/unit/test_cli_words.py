@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +28,8 @@ def table_at(width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("NO_COLOR", "1")
     terminal = Terminal()
     Screen(terminal).table(("stream", "lag"), [("a-stream-of-this-name", 1), ("b", None)])
-    return [line.rstrip() for line in terminal.getvalue().splitlines() if line.strip()]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    return [line.rstrip() for line in plain.splitlines() if line.strip()]
 
 
 def test_a_table_that_fits_is_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
