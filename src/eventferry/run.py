@@ -266,7 +266,10 @@ class Run:
 
     async def _next_page(self, source: Source, checkpoints: Checkpoints) -> Page:
         ahead, self._ahead = self._ahead, None
-        return await (ahead or self._page(source, checkpoints))
+        page = await (ahead or self._page(source, checkpoints))
+        if page.begin != checkpoints:  # only a part of the page before was applied
+            page = await self._page(source, checkpoints)
+        return page
 
     async def _page(self, source: Source, checkpoints: Checkpoints) -> Page:
         return await source.page(checkpoints, self.projection.batch_size)
@@ -274,8 +277,8 @@ class Run:
     async def _drop_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
-            ahead.cancel()
-            with suppress(BaseException):
+            # to its end: a statement that is cancelled would cost the pool its connection
+            with suppress(Exception):
                 await ahead
 
     async def _claim(self, source: Source) -> Checkpoints:

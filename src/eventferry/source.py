@@ -46,16 +46,26 @@ class Page:
     """Whether there may be more behind it."""
     in_flight: int
     """Appends to the streams that were open when the page was read."""
+    marks: Sequence[Mark] | None = None
+    """Of the events, where they are rows that nobody decodes."""
 
     def first(self) -> Page:
-        """The first event alone, as it was read, whatever a handler has done to it since."""
+        """The first event alone, as it was read, whatever a handler has done to it since.
+
+        Rows stay together: their effect finds out by itself which of them fails.
+        """
+        if self.marks is not None:
+            return self
         event = self.work[0].fresh()
         end = moved(self.begin, [Mark(event.stream, event.position, event.id)])
         return replace(self, work=[event], count=1, end=end)
 
     def rest(self, done: int, checkpoints: Checkpoints) -> Page:
-        """What is left when the first events are done, and the checkpoints are there."""
-        if done == self.count:
+        """What is left when the first events are done, and the checkpoints are there.
+
+        Of rows, nothing: they are read again.
+        """
+        if done == self.count or self.marks is not None:
             return replace(self, count=0, begin=checkpoints)
         return replace(self, work=self.work[done:], count=self.count - done, begin=checkpoints)
 
@@ -130,7 +140,7 @@ class RowSource:
                 if page.count
                 else b""
             )
-        return replace(page, work=rows)
+        return replace(page, work=rows, marks=marks[len(marks) - page.count :])
 
     async def _copy(self, conn: AsyncConnection[Any], after: int, upto: int) -> bytes:
         async with conn.cursor() as cursor:

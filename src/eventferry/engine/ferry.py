@@ -10,14 +10,16 @@ there already (a second ferry of the same stream) are they compared, by the shar
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection
 
 from eventferry import sql
-from eventferry.checkpoint import Mark
+from eventferry.checkpoint import moved
 from eventferry.engine._async import AsyncTransactions, lock, move
 from eventferry.engine.outcome import Applied, Busy, Failed, Moved, Outcome
 from eventferry.errors import EventIdConflict, TransactionLost
@@ -43,22 +45,36 @@ class Ferry:
     async def apply(self, page: Page) -> Outcome:
         """Copies the page to the shared stream, and moves the checkpoint: one transaction.
 
+        Where an event of the page is refused, those before it are kept; the rest is left.
+
         Raises:
             psycopg.Error, StoreUnavailable: the shared store failed, not an event.
         """
+        assert page.marks is not None
         try:
-            return await self._transaction(page, self._copy)
-        except psycopg.errors.UniqueViolation:
-            pass  # some of it is there already: slower, and event by event
-        try:
-            return await self._transaction(page, self._merge)
-        except EventIdConflict as error:
-            return self._failed(error, page)
-        except psycopg.errors.IntegrityError as error:
-            return self._failed(error, page)
+            return await self._transaction(page, page.count, self._copy)
+        except psycopg.errors.IntegrityError:
+            pass  # some of it is there already, or is refused: slower, and event by event
+        upto = page.count
+        while True:
+            try:
+                return await self._transaction(page, upto, self._merge)
+            except _Refused as refused:
+                if refused.place == 1:
+                    return Failed.because(
+                        refused.error, mark=page.marks[0], event_type=refused.event_type
+                    )
+                upto = refused.place - 1
+            except psycopg.errors.IntegrityError as error:
+                if upto == 1:
+                    return Failed.because(error, mark=page.marks[0])
+                upto //= 2  # nobody says which one it is
 
-    async def _transaction(self, page: Page, put: Any) -> Applied | Busy | Moved:
+    async def _transaction(self, page: Page, upto: int, put: Put) -> Applied | Busy | Moved:
+        """The first `upto` events of the page, or none of them."""
+        assert page.marks is not None
         name = self.projection.name
+        end = moved(page.begin, page.marks[:upto])
         async with self.transactions.begin() as conn:
             # a COPY that waits for a frozen ferry is no idle transaction, but a long statement
             locked = await lock(
@@ -71,25 +87,25 @@ class Ferry:
             )
             if not isinstance(locked, str):
                 return locked
-            await put(conn, page)
-            if not await move(conn, self.service, name, page.begin, page.end, locked):
+            await put(conn, page, upto)
+            if not await move(conn, self.service, name, page.begin, end, locked):
                 raise TransactionLost(
                     "the checkpoint of the ferry moved inside its own transaction"
                 )
-        return Applied(page.end, page.count)
+        return Applied(end, upto)
 
-    async def _copy(self, conn: AsyncConnection[Any], page: Page) -> None:
+    async def _copy(self, conn: AsyncConnection[Any], page: Page, _upto: int) -> None:
         async with (
             conn.cursor() as cursor,
             cursor.copy(copy_statement("append_copy", self.target)) as copy,
         ):
             await copy.write(page.work)
 
-    async def _merge(self, conn: AsyncConnection[Any], page: Page) -> None:
+    async def _merge(self, conn: AsyncConnection[Any], page: Page, upto: int) -> None:
         """Inserts what is not there yet; refuses what is there with other content.
 
         Raises:
-            EventIdConflict: the shared stream has another event under an id.
+            _Refused: the shared stream has another event under an id.
         """
         await conn.execute(sql.query("ferry_table"))
         async with (
@@ -97,21 +113,29 @@ class Ferry:
             cursor.copy(sql.on_columns("ferry_copy", self.target, COLUMNS)) as copy,
         ):
             await copy.write(page.work)
-        await conn.execute(sql.on_columns("ferry_insert", self.target, COLUMNS))
-        cursor = await conn.execute(sql.on_stream("ferry_differing", self.target))
+        await conn.execute(sql.on_columns("ferry_insert", self.target, COLUMNS), (upto,))
+        cursor = await conn.execute(sql.on_stream("ferry_differing", self.target), (upto,))
         differing = await cursor.fetchone()
         await conn.execute("DROP TABLE pg_temp.eventferry_page")
         if differing:
-            raise EventIdConflict(
+            place, id_, there, here = differing
+            conflict = EventIdConflict(
                 f"stream {self.target!r} of the shared store has another event under the id "
-                f"{differing[0]} ({differing[1]} there, {differing[2]} here). The same id must "
-                "always mean the same event",
+                f"{id_} ({there} there, {here} here). The same id must always mean the same event",
                 stream=self.target,
-                event_id=differing[0],
+                event_id=id_,
             )
+            raise _Refused(place, here, conflict)
 
-    def _failed(self, error: Exception, page: Page) -> Failed:
-        end = page.end[0]
-        assert end.event_id is not None
-        at = getattr(error, "event_id", None) or end.event_id
-        return Failed.because(error, mark=Mark(end.stream, end.position, at))
+
+Put = Callable[[AsyncConnection[Any], Page, int], Awaitable[None]]
+
+
+class _Refused(Exception):
+    """The event at this place of the page, from 1, can't be merged."""
+
+    def __init__(self, place: int, event_type: str, error: EventIdConflict) -> None:
+        self.place = place
+        self.event_type = event_type
+        self.error = error
+        super().__init__(place)
