@@ -217,7 +217,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _LONGEST = timedelta(days=24)  # PostgreSQL keeps timeouts as milliseconds in 31 bits
 
 
-def _duration(value: object) -> timedelta:
+def parse_duration(value: object) -> timedelta:
     expected = "must be a duration such as '500ms', '30s', '5m' or '1h'"
     if type(value) is int:
         raise ValueError(f"{expected}, with its unit, not {value}; did you mean '{value}s'?")
@@ -311,7 +311,7 @@ def _start(value: object) -> Start:
     raise ValueError(f"must be 'start', 'now' or a position (0 or more), not {_shown(value)}")
 
 
-Duration = Annotated[timedelta, PlainValidator(_duration)]
+Duration = Annotated[timedelta, PlainValidator(parse_duration)]
 Url = Annotated[str, PlainValidator(_url)]
 ListenUrl = Annotated[str | None, PlainValidator(_listen)]
 Name = Annotated[str, PlainValidator(_name)]

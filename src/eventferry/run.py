@@ -75,6 +75,8 @@ class Ended:
     handled: int = 0
     """Events dealt with."""
     error: str | None = None
+    seconds: float = 0.0
+    """How long it took."""
 
 
 class Effect(Protocol):
@@ -167,7 +169,7 @@ class Run:
         try:
             return await self._run(effect)
         except UnknownStream as error:
-            return Ended(End.WAITING, self._handled, str(error))
+            return self._ended(End.WAITING, str(error))
         except Exception as error:
             if is_outage(error):
                 raise
@@ -185,13 +187,12 @@ class Run:
         known = await self._registry.find([self._name])
         self._registered = known.get(self._name)
         if self._registered and self._registered.state == "failed":
-            return Ended(End.FAILED, 0, self._registered.error)
+            return self._ended(End.FAILED, self._registered.error)
         checkpoints = await self._claim(source)
         while True:
             page = await self._next_page(source, checkpoints)
             if not page.count:
-                end = End.IN_FLIGHT if page.in_flight else End.CAUGHT_UP
-                return Ended(end, self._handled)
+                return self._ended(End.IN_FLIGHT if page.in_flight else End.CAUGHT_UP)
             if page.full:
                 await self.on_busy()
                 self._ahead = asyncio.create_task(self._page(source, page.end))
@@ -199,11 +200,10 @@ class Run:
             if isinstance(outcome, Failed):
                 return await self._fail(outcome, page)
             if not isinstance(outcome, Applied):
-                stopped = outcome is None
-                return Ended(End.STOPPED if stopped else End.BUSY, self._handled)
+                return self._ended(End.STOPPED if outcome is None else End.BUSY)
             checkpoints = outcome.checkpoints
             if self.clock() - self._begun > SLICE_S:
-                return Ended(End.SLICED, self._handled)
+                return self._ended(End.SLICED)
 
     async def _deal(self, effect: Effect, page: Page) -> Outcome | None:
         """Deals with a page, batch by batch; None: the run was asked to stop.
@@ -243,17 +243,20 @@ class Run:
         """Records the failure, unless another runner has got past it meanwhile."""
         if page is None:
             await self._registry.failed(self._name, failed)
-            return Ended(End.FAILED, self._handled, failed.error)
+            return self._ended(End.FAILED, failed.error)
         current = await self._claim(self._source())
         async with AsyncPoolTransactions(self._target).begin() as conn:
             locked = await lock(conn, self._service, self._name, current, idle_timeout_s=FROZEN_S)
             at = {c.stream: c.position for c in current}
             mark = failed.mark
             if not isinstance(locked, str) or (mark and at[mark.stream] >= mark.position):
-                return Ended(End.BUSY, self._handled)
+                return self._ended(End.BUSY)
             await self._registry.failed(self._name, failed)
-        log.error("projection %s failed at %s: %s", self._name, failed.mark, failed.error)
-        return Ended(End.FAILED, self._handled, failed.error)
+        log.error("projection %s failed at %s: %s", self._name, failed.event, failed.error)
+        return self._ended(End.FAILED, failed.error)
+
+    def _ended(self, end: End, error: str | None = None) -> Ended:
+        return Ended(end, self._handled, error, self.clock() - self._begun)
 
     def _explained(self, error: Exception) -> Exception:
         """The error in our words, where we have some."""

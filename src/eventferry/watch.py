@@ -109,6 +109,8 @@ class Watch:
     async def poll(self) -> None:
         """Looks for new events at every interval, until it is cancelled."""
         streams = sorted({stream for read in self.readers.values() for stream in read})
+        if not streams:
+            return
         heads: dict[str, int] = {}
         looked_at = -1  # the head of the store when nothing was in flight, last time
         while True:

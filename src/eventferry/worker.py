@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from eventferry.config import Config, load
-from eventferry.connection import is_outage
+from eventferry.connection import is_outage, translated
 from eventferry.errors import UnknownProjection
 from eventferry.pools import Pools
 from eventferry.projection import Projection
@@ -105,7 +105,8 @@ class Worker:
             watching = [
                 asyncio.create_task(task, name=f"eventferry watch {name}")
                 for name, watch in watches.items()
-                if watch.readers
+                # who retries a projection says so in the local store, whatever that reads
+                if watch.readers or name == "local"
                 for task in (watch.listen(), watch.poll())
             ]
             try:
@@ -237,7 +238,8 @@ class Worker:
     async def _register(self, pools: Pools) -> None:
         registry = Registry(pools.local)
         for projection in self.projections:
-            await registry.register(projection)
+            with translated(pools.shown("local")):
+                await registry.register(projection)
             self._wake[projection.name] = asyncio.Event()
 
     def _watch(self, environment: str, pools: Pools) -> Watch:

@@ -131,10 +131,10 @@ def path(context: typer.Context) -> str:
 
 def seconds(text: str) -> float:
     """A duration as the configuration writes it, in seconds."""
-    from eventferry.config import _duration
+    from eventferry.config import parse_duration
 
     try:
-        duration: timedelta = _duration(text)
+        duration: timedelta = parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return duration.total_seconds()

@@ -10,7 +10,6 @@ To run them here is safe beside any worker: the checkpoint's lock decides.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,7 +56,6 @@ async def retry(
         before = {s.name: _start(s) for s in await status(pools, chosen)}
         retried = set(await Registry(pools.local).retry([p.name for p in chosen]))
         projections = [p for p in chosen if p.name in retried]
-        await _wake(pools, projections)
         if not projections:
             return _nothing_failed(chosen, named=named)
         if wait_s is None:
@@ -65,16 +63,6 @@ async def retry(
         call.messages.line(f"following {', '.join(p.name for p in projections)}")
         following = Following(call, config, pools, before)
         return await following.until_done(projections, wait_s)
-
-
-async def _wake(pools: Pools, projections: Iterable[Projection]) -> None:
-    """Tells the workers that listen to the shared store; the registry tells those of the local."""
-    from eventferry import sql
-
-    names = [p.name for p in projections if p.environment == "shared"]
-    if names and pools.shared is not pools.local:
-        async with pools.shared.connection() as conn:
-            await conn.execute(sql.query("wake_projections"), (names,))
 
 
 def _start(found: ProjectionStatus) -> Start:

@@ -149,7 +149,13 @@ class Tally:
         self.last[name] = ended
         self.handled[name] = self.handled.get(name, 0) + ended.handled
         if ended.handled:
-            log.info("projection %s handled %d events: %s", name, ended.handled, ended.end.value)
+            log.info(
+                "projection %s handled %d events in %.3f s: %s",
+                name,
+                ended.handled,
+                ended.seconds,
+                ended.end.value,
+            )
         if before is not None and before.end is ended.end:
             return
         if ended.end is End.WAITING:

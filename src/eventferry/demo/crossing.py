@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from eventferry.demo import journal
@@ -66,8 +66,13 @@ class Crossing:
     """Events that a reader of `position > last` has not got."""
 
 
-def cross(stage: Stage, lines: Sequence[str]) -> Crossing:
+def cross(stage: Stage, lines: Sequence[str], on_kill: Callable[[Kill | None], None]) -> Crossing:
     """Appends the events with several processes, and waits until all of them are handled.
+
+    Args:
+        stage: With its workers running.
+        lines: The events, as CloudEvents.
+        on_kill: Told of the kill, when the other worker has taken over.
 
     Raises:
         DemoFailed: nothing moves any more, or a process has ended.
@@ -76,6 +81,7 @@ def cross(stage: Stage, lines: Sequence[str]) -> Crossing:
     with NaiveReader(stage.url("users")) as naive:
         writers = [stage.start_writer(hand) for hand in dealt(lines, WRITERS)]
         kill = _kill(stage, len(lines))
+        on_kill(kill)
         until(
             lambda: all(writer.code is not None for writer in writers),
             "the writers to end",

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, LiteralString
 
 import psycopg
-from rich.align import Align
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -77,25 +76,32 @@ class Flow:
         ]
         appended, ferried, handled = counts
         picture = Table.grid(expand=True, padding=0)
-        for ratio in (4, 1, 4, 1, 4):
+        for ratio in (7, 2, 7, 2, 7):
             picture.add_column(ratio=ratio, justify="center", vertical="middle")
         picture.add_row(
-            self._box("service users", "appended", appended, rates[0], ""),
-            _arrow(rates[1]),
-            self._box("shared store", "ferried", ferried, rates[1], _behind(appended - ferried)),
-            _arrow(rates[2]),
-            self._box("service mail", "handled", handled, rates[2], _behind(ferried - handled)),
+            self._box("service users", "appended", appended, rates[0]),
+            _way(appended - ferried, rates[1]),
+            self._box("shared store", "ferried", ferried, rates[1]),
+            _way(ferried - handled, rates[2]),
+            self._box("service mail", "handled", handled, rates[2]),
         )
         yield Text()
         yield picture
 
-    def _box(self, title: str, what: str, count: int, rate: float, behind: str) -> RenderableType:
+    def _box(self, title: str, what: str, count: int, rate: float) -> RenderableType:
         content = Table.grid(expand=True)
         content.add_column(justify="center")
         content.add_row(Text.assemble(f"{what} ", (f"{count:,}", "bold")))
         content.add_row(ProgressBar(total=max(self.expected, count, 1), completed=count))
-        content.add_row(Text(f"{rate:,.0f}/s{behind}", style="dim", no_wrap=True))
+        content.add_row(Text(f"{rate:,.0f}/s", style="dim"))
         return Panel(content, title=title, border_style="cyan" if rate else "dim")
+
+
+def _way(waiting: int, rate: float) -> RenderableType:
+    """From one store to the next, and how many events are still to go."""
+    arrow = ("━━▶", "bold cyan" if rate else "dim")
+    behind = (f"\n{waiting:,}\nbehind", "yellow") if waiting > 0 else "\n\n"
+    return Text.assemble(arrow, behind, justify="center")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +119,3 @@ class _Counter:
 
 def _connected(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, autocommit=True)
-
-
-def _arrow(rate: float) -> RenderableType:
-    return Align.center(Text("━━▶", style="bold cyan" if rate else "dim"))
-
-
-def _behind(events: int) -> str:
-    return f" · {events:,} behind" if events > 0 else ""

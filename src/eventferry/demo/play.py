@@ -15,7 +15,7 @@ from typing import Any, get_args
 from rich.console import Console
 
 from eventferry.demo import bug, journal
-from eventferry.demo.crossing import Crossing, cross
+from eventferry.demo.crossing import Crossing, Kill, cross
 from eventferry.demo.failure import DemoFailed, DemoMisused
 from eventferry.demo.flow import Flow
 from eventferry.demo.screen import Screen
@@ -28,6 +28,7 @@ from eventferry.embedded import EmbeddedServerError
 FAILED = 1
 WRONG = 2
 INTERRUPTED = 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 OFF = {"type": "VerdictOff", "message": "an event was lost, doubled, or out of order: see data"}
 
@@ -42,7 +43,7 @@ def play(*, events: int, file: Path | None, keep: bool, as_json: bool, trickle_s
     screen = Screen(Console(stderr=as_json, highlight=False))
     try:
         lines = from_file(file) if file else list(made_up(events))
-        with _interruptible(), staged() as stage:
+        with _interruptible(), staged() as stage, _deaf_in_the_end():
             return _play(stage, screen, lines, keep=keep, as_json=as_json, trickle_s=trickle_s)
     except KeyboardInterrupt:
         print("stopped; nothing is left of the demo", file=sys.stderr)
@@ -126,7 +127,8 @@ def _act_1(stage: Stage, screen: Screen, lines: Sequence[str]) -> Crossing:
     screen.code((stage.home("mail") / "handlers.py").read_text())
     screen.commands(
         ("users", "eventferry worker", "ferries users-stream to the shared store"),
-        ("mail", "eventferry worker", "two of them, which hand it to the handler"),
+        ("mail", "eventferry worker", "hands it to the handler"),
+        ("mail", "eventferry worker", "another one, as it could be on another machine"),
     )
     stage.start_worker("users", "users-worker")
     for name in MAIL_ROLES:
@@ -136,21 +138,24 @@ def _act_1(stage: Stage, screen: Screen, lines: Sequence[str]) -> Crossing:
         "Four processes append at a time. Some of their transactions stay open for a moment, so "
         "that events appear behind later ones; some are rolled back. One worker gets a kill -9."
     )
-    crossing = cross(stage, lines)
+    crossing = cross(stage, lines, lambda kill: _tell_of(kill, screen))
     screen.say(
         f"{crossing.events:,} events in {crossing.transactions:,} transactions "
         f"({crossing.rolled_back:,} more rolled back), ferried and handled in "
-        f"{crossing.seconds:.1f} s ({crossing.events / crossing.seconds:,.0f}/s)"
-    )
-    kill = crossing.kill
-    screen.say(
-        f"pid {kill.pid} killed, {kill.rolled_back:,} events rolled back, "
-        f"resumed {_duration(kill.resumed_s)} later"
-        if kill
-        else "no worker was killed: with so few events, none could be caught inside a batch",
-        style="bold",
+        f"{crossing.seconds:.1f} s"
     )
     return crossing
+
+
+def _tell_of(kill: Kill | None, screen: Screen) -> None:
+    if kill is None:
+        screen.say("no worker was killed: with so few events, none was caught inside a batch")
+        return
+    screen.say(
+        f"pid {kill.pid} killed, {kill.rolled_back:,} events rolled back, "
+        f"resumed {_duration(kill.resumed_s)} later",
+        style="bold",
+    )
 
 
 def _act_2(stage: Stage, screen: Screen, seconds: float) -> Latency:
@@ -214,13 +219,23 @@ def _interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    before = [signal.signal(number, signal.default_int_handler) for number in SIGNALS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(SIGNALS, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def _deaf_in_the_end() -> Iterator[None]:
+    """From here on, nothing interrupts the cleaning up, which takes seconds at most."""
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
 
 
 def _duration(seconds: float) -> str:

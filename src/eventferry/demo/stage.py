@@ -193,7 +193,7 @@ class Stage:
 
     def _are_ready(self) -> bool:
         (ready,) = self.query("mail", READY, list(self.workers))
-        return ready["listening"] == len(self.workers) and ready["begun"] > 0
+        return bool(ready["begun"] and ready["listening"] == len(self.workers))
 
     def close(self) -> None:
         """Ends all processes."""

@@ -45,6 +45,14 @@ class Failed:
     error: str
     traceback: str
 
+    @property
+    def event(self) -> str:
+        """The failing event, as people read it."""
+        if self.mark is None:
+            return "no event of its own"
+        name = f"{self.event_type or 'event'} {self.mark.event_id}"
+        return f"{name} at {self.mark.stream}:{self.mark.position}"
+
     @classmethod
     def because(
         cls,
