@@ -1,8 +1,8 @@
 """Connections that die at a chosen moment: between any two statements, and after the last.
 
-psycopg talks to the server in `Connection.wait`, once a statement. `dying_at(n)` breaks the n-th
-connection that talks, before it is heard or after the server has done what it was asked: then
-nobody knows whether a commit has happened.
+psycopg talks to a server in `Connection.wait`, once a conversation (a statement, a part of a COPY,
+a commit). `dying_at(n)` breaks the connection of the n-th one, when the server has done what it was
+asked and before anybody hears of it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
-
-When = Literal["before", "after"]
 
 
 class Fault:
     """Counts the conversations of this process, and ends one of them."""
 
-    def __init__(self, at: int, when: When) -> None:
+    def __init__(self, at: int) -> None:
         self.at = at
-        self.when = when
         self.count = 0
         self._lock = threading.Lock()
 
@@ -30,38 +27,31 @@ class Fault:
     def has_struck(self) -> bool:
         return self.count >= self.at
 
-    def strikes(self, conn: Any) -> bool:
+    def strike(self, conn: Any) -> None:
         if conn.pgconn.status != psycopg.pq.ConnStatus.OK:
-            return False
+            return
         with self._lock:
             self.count += 1
-            return self.count == self.at
+            if self.count != self.at:
+                return
+        conn.pgconn.finish()
+        raise psycopg.OperationalError("the connection died")
 
 
 @contextmanager
-def dying_at(at: int, when: When, monkeypatch: Any) -> Iterator[Fault]:
-    """Breaks the connection of the `at`-th conversation, `before` or `after` the server heard."""
-    fault = Fault(at, when)
+def dying_at(at: int, monkeypatch: Any) -> Iterator[Fault]:
+    """Breaks the connection of the `at`-th conversation of this process."""
+    fault = Fault(at)
     wait, wait_async = psycopg.Connection.wait, psycopg.AsyncConnection.wait
 
     def dying(self: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        strikes = fault.strikes(self)
-        if strikes and when == "before":
-            self.pgconn.finish()
         result = wait(self, gen, *args, **kwargs)
-        if strikes:
-            self.pgconn.finish()
-            raise psycopg.OperationalError("the connection died")
+        fault.strike(self)
         return result
 
     async def dying_async(self: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
-        strikes = fault.strikes(self)
-        if strikes and when == "before":
-            self.pgconn.finish()
         result = await wait_async(self, gen, *args, **kwargs)
-        if strikes:
-            self.pgconn.finish()
-            raise psycopg.OperationalError("the connection died")
+        fault.strike(self)
         return result
 
     with monkeypatch.context() as patch:
