@@ -1,0 +1,416 @@
+-- Name: eventferry; Type: SCHEMA; Schema: -; Owner: -
+
+CREATE SCHEMA eventferry;
+
+-- Name: streams; Type: SCHEMA; Schema: -; Owner: -
+
+CREATE SCHEMA streams;
+
+-- Name: create_stream(text, text, text); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.create_stream(stream_name text, stream_owner text DEFAULT NULL::text, stream_description text DEFAULT NULL::text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+DECLARE
+    this   eventferry.store;
+    next   smallint;
+    leaf   text := format('streams.%I', stream_name);
+BEGIN
+    IF stream_name !~ '^[a-z][a-z0-9_]*(-[a-z0-9_]+)*$' OR octet_length(stream_name) > 63 THEN
+        RAISE EXCEPTION '% is not a name for a stream', quote_literal(stream_name)
+            USING ERRCODE = 'invalid_name',
+                  HINT = 'Lower-case letters, digits, _ and single dashes, a letter first, at most 63: users-stream';
+    END IF;
+    PERFORM FROM eventferry.streams WHERE name = stream_name;
+    IF FOUND THEN
+        RETURN false;
+    END IF;
+
+    PERFORM pg_advisory_xact_lock(17734, 0);        -- numbers are given out one at a time
+    PERFORM FROM eventferry.streams WHERE name = stream_name;
+    IF FOUND THEN
+        RETURN false;
+    END IF;
+    SELECT * INTO STRICT this FROM eventferry.store;
+    SELECT coalesce(max(number), 0) + 1 INTO next FROM eventferry.streams;
+    INSERT INTO eventferry.streams (number, name, owner, description)
+    VALUES (next, stream_name, coalesce(stream_owner, this.service), stream_description);
+
+    -- Names with a dot: no stream's name has one, so none can collide.
+    EXECUTE format('CREATE TABLE %s (LIKE eventferry.events INCLUDING DEFAULTS INCLUDING CONSTRAINTS,
+                        CONSTRAINT %I PRIMARY KEY (position),
+                        CONSTRAINT %I UNIQUE (id),
+                        CONSTRAINT %I CHECK (stream = %s))',
+                   leaf, next || '.position', next || '.id', next || '.stream', next);
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN stream SET DEFAULT %s', leaf, next);
+    IF this.service IS NOT NULL THEN
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN source SET DEFAULT %L', leaf, this.service);
+    END IF;
+    -- Versions are unique where they are given out. Where they only arrive, nothing may get stuck on them.
+    EXECUTE format('CREATE %s INDEX %I ON %s (entity_id, version) WHERE entity_id IS NOT NULL',
+                   CASE this.kind WHEN 'local' THEN 'UNIQUE' ELSE '' END, next || '.version', leaf);
+    EXECUTE format('CREATE TRIGGER mark BEFORE INSERT ON %s
+                        FOR EACH STATEMENT EXECUTE FUNCTION eventferry.mark(%L, %L, %L, %L)',
+                   leaf, next, eventferry.marker_key(next), eventferry.sleeper_key(next),
+                   'eventferry.marker_' || next);
+    EXECUTE format('CREATE TRIGGER refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON %s
+                        FOR EACH STATEMENT EXECUTE FUNCTION eventferry.refuse_change()', leaf);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER mark, ENABLE ALWAYS TRIGGER refuse_change', leaf);
+    EXECUTE format('ALTER TABLE eventferry.events ATTACH PARTITION %s FOR VALUES IN (%s)', leaf, next);
+    RETURN true;
+END;
+$_$;
+
+-- Name: heads(text[]); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.heads(names text[]) RETURNS TABLE(name text, head bigint)
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    FOR name IN SELECT s.name FROM eventferry.streams AS s WHERE s.name = ANY (names) LOOP
+        EXECUTE format('SELECT coalesce(max(position), 0) FROM streams.%I', name) INTO head;
+        RETURN NEXT;
+    END LOOP;
+END;
+$$;
+
+-- Name: horizon(text[]); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.horizon(names text[], OUT store uuid, OUT incarnations uuid[], OUT head bigint, OUT horizon bigint, OUT in_flight integer) RETURNS record
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+DECLARE
+    keys oid[];
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a horizon is asked for in %, but only READ COMMITTED sees what has been committed since',
+                upper(current_setting('transaction_isolation'))
+            USING ERRCODE = 'invalid_transaction_state',
+                  HINT = 'Read streams in a transaction of their own: BEGIN ISOLATION LEVEL READ COMMITTED.';
+    END IF;
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'a horizon is asked of a standby, which does not see the markers of its primary'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Connect to the primary.';
+    END IF;
+
+    SELECT s.id INTO STRICT store FROM eventferry.store AS s;
+    SELECT array_agg(s.incarnation ORDER BY n.place), array_agg(eventferry.marker_key(s.number)::oid)
+      INTO incarnations, keys
+      FROM unnest(names) WITH ORDINALITY AS n (name, place)
+      LEFT JOIN eventferry.streams AS s ON s.name = n.name;
+
+    head := coalesce(pg_sequence_last_value('eventferry.positions'), 0);
+
+    -- A marker holds the low 32 bits of a position: the signed distance to the head gives the rest.
+    -- One newer than the head lowers nothing, but is in flight all the same.
+    SELECT least(head, min(head + ((objid::bigint - head) << 32 >> 32))), count(*)
+      INTO horizon, in_flight
+      FROM pg_locks
+     WHERE locktype = 'advisory'
+       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND objsubid = 2
+       AND mode = 'ShareLock'
+       AND classid = ANY (keys);
+END;
+$$;
+
+-- Name: mark(); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.mark() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    xid     constant pg_catalog.text := pg_catalog.pg_current_xact_id();
+    drawn   bigint;
+    ignored pg_catalog.text;
+BEGIN
+    -- One marker a transaction and stream: ten thousand INSERTs would fill the lock table.
+    -- The setting is rolled back with the savepoint that took the lock.
+    IF pg_catalog.current_setting(TG_ARGV[3], true) OPERATOR(pg_catalog.=) xid THEN
+        RETURN NULL;
+    END IF;
+
+    -- NULL while nothing was ever drawn: then the marker is 0.
+    drawn := coalesce(pg_catalog.pg_sequence_last_value('eventferry.positions'), 0);
+    -- its low 32 bits, as a signed integer
+    drawn := drawn OPERATOR(pg_catalog.<<) 32 OPERATOR(pg_catalog.>>) 32;
+    IF pg_catalog.pg_try_advisory_xact_lock_shared(TG_ARGV[1]::integer, drawn::integer) IS NOT TRUE THEN
+        RAISE EXCEPTION 'eventferry could not mark an append to stream number %', TG_ARGV[0]
+            USING HINT = 'Something else holds exclusive advisory locks in our range of keys (pg_locks).';
+    END IF;
+    ignored := pg_catalog.set_config(TG_ARGV[3], xid, true);
+
+    -- A commit that is visible before it is durable could be read, ferried, and taken back by a crash.
+    IF pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN
+        ignored := pg_catalog.set_config('synchronous_commit', 'on', true);
+    END IF;
+
+    -- After the marker: a reader that does not hold its lock yet has not taken its last look
+    -- either, and will see the marker. Locks are no matter of snapshots: this is true in every
+    -- isolation level. (One expression: nothing can interrupt between lock and unlock.)
+    IF (CASE WHEN pg_catalog.pg_try_advisory_lock(TG_ARGV[2]::integer, 0)
+             THEN NOT pg_catalog.pg_advisory_unlock(TG_ARGV[2]::integer, 0)
+             ELSE true END)
+    THEN
+        PERFORM pg_catalog.pg_notify('eventferry', TG_ARGV[0]);
+    END IF;
+    RETURN NULL;
+END;
+$$;
+
+-- Name: marker_key(smallint); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.marker_key(number smallint) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((17734 << 16) + number);
+
+-- Name: refuse_change(); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.refuse_change() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION '% of %.% refused: streams are append-only', TG_OP, TG_TABLE_SCHEMA, pg_catalog.quote_ident(TG_TABLE_NAME)
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Append an event that corrects the earlier one.';
+END;
+$$;
+
+-- Name: refuse_insert(); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.refuse_insert() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    RAISE EXCEPTION 'insert into the table of the stream, not into eventferry.events: %',
+            coalesce((SELECT string_agg(format('streams.%I', name), ', ' ORDER BY number)
+                      FROM (SELECT name, number FROM eventferry.streams ORDER BY number LIMIT 10) AS first_ten),
+                     'create a stream first')
+        USING ERRCODE = 'object_not_in_prerequisite_state',
+              HINT = 'Only there is the append marked, so that no reader misses it.';
+END;
+$$;
+
+-- Name: sleeper_key(smallint); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.sleeper_key(number smallint) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ((17735 << 16) + number);
+
+-- Name: uuid7(); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.uuid7() RETURNS uuid
+    LANGUAGE sql PARALLEL SAFE
+    BEGIN ATOMIC
+ SELECT (encode(set_bit(set_bit(OVERLAY(uuid_send(gen_random_uuid()) PLACING SUBSTRING(int8send(((EXTRACT(epoch FROM clock_timestamp()) * (1000)::numeric))::bigint) FROM 3) FROM 1 FOR 6), (52)::bigint, 1), (53)::bigint, 1), 'hex'::text))::uuid AS encode;
+END;
+
+-- Name: checkpoints; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.checkpoints (
+    service text NOT NULL,
+    projection text NOT NULL,
+    stream text NOT NULL,
+    store uuid NOT NULL,
+    incarnation uuid NOT NULL,
+    "position" bigint NOT NULL,
+    event_id uuid,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50');
+
+-- Name: positions; Type: SEQUENCE; Schema: eventferry; Owner: -
+
+CREATE SEQUENCE eventferry.positions
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+-- Name: events; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.events (
+    "position" bigint DEFAULT nextval('eventferry.positions'::regclass) NOT NULL,
+    occurred_at timestamp with time zone DEFAULT statement_timestamp() NOT NULL,
+    recorded_at timestamp with time zone DEFAULT statement_timestamp() NOT NULL,
+    version integer,
+    stream smallint NOT NULL,
+    id uuid DEFAULT eventferry.uuid7() NOT NULL,
+    type text NOT NULL,
+    source text DEFAULT CURRENT_USER NOT NULL,
+    entity_id text,
+    data json DEFAULT '{}'::json NOT NULL,
+    metadata json DEFAULT '{}'::json NOT NULL,
+    CONSTRAINT events_data_object CHECK ((json_typeof(data) = 'object'::text)),
+    CONSTRAINT events_data_size CHECK ((pg_column_size(data) <= 16777216)),
+    CONSTRAINT events_entity_id CHECK (((length(entity_id) >= 1) AND (length(entity_id) <= 255))),
+    CONSTRAINT events_metadata_object CHECK ((json_typeof(metadata) = 'object'::text)),
+    CONSTRAINT events_metadata_size CHECK ((pg_column_size(metadata) <= 1048576)),
+    CONSTRAINT events_occurred_at CHECK (((occurred_at >= '0001-01-03 00:00:00+00'::timestamp with time zone) AND (occurred_at <= '9999-12-29 00:00:00+00'::timestamp with time zone))),
+    CONSTRAINT events_recorded_at CHECK (((recorded_at >= '0001-01-03 00:00:00+00'::timestamp with time zone) AND (recorded_at <= '9999-12-29 00:00:00+00'::timestamp with time zone))),
+    CONSTRAINT events_source CHECK (((length(source) >= 1) AND (length(source) <= 255))),
+    CONSTRAINT events_type CHECK (((length(type) >= 1) AND (length(type) <= 255))),
+    CONSTRAINT events_version CHECK (((version IS NULL) OR ((version > 0) AND (entity_id IS NOT NULL))))
+)
+PARTITION BY LIST (stream);
+
+-- Name: migrations; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.migrations (
+    number integer NOT NULL,
+    name text NOT NULL,
+    breaking boolean NOT NULL,
+    applied_by text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+-- Name: projections; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.projections (
+    name text NOT NULL,
+    kind text NOT NULL,
+    environment text NOT NULL,
+    streams text[] NOT NULL,
+    background boolean NOT NULL,
+    queue text NOT NULL,
+    state text DEFAULT 'idle'::text NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    error text,
+    traceback text,
+    failing_stream text,
+    failing_position bigint,
+    failing_event_id uuid,
+    failing_event_type text,
+    failed_at timestamp with time zone,
+    runner text,
+    heartbeat_at timestamp with time zone,
+    registered_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT projections_environment_check CHECK ((environment = ANY (ARRAY['local'::text, 'shared'::text]))),
+    CONSTRAINT projections_kind_check CHECK ((kind = ANY (ARRAY['producing'::text, 'consuming'::text]))),
+    CONSTRAINT projections_state_check CHECK ((state = ANY (ARRAY['idle'::text, 'failed'::text])))
+);
+
+-- Name: store; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.store (
+    id uuid DEFAULT gen_random_uuid() NOT NULL,
+    kind text NOT NULL,
+    service text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT store_kind_check CHECK ((kind = ANY (ARRAY['local'::text, 'shared'::text])))
+);
+
+-- Name: streams; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.streams (
+    number smallint NOT NULL,
+    name text NOT NULL,
+    incarnation uuid DEFAULT gen_random_uuid() NOT NULL,
+    owner text,
+    description text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT streams_number_check CHECK ((number > 0))
+);
+
+-- Name: users-stream; Type: TABLE; Schema: streams; Owner: -
+
+CREATE TABLE streams."users-stream" (
+    "position" bigint DEFAULT nextval('eventferry.positions'::regclass) CONSTRAINT events_position_not_null NOT NULL,
+    occurred_at timestamp with time zone DEFAULT statement_timestamp() CONSTRAINT events_occurred_at_not_null NOT NULL,
+    recorded_at timestamp with time zone DEFAULT statement_timestamp() CONSTRAINT events_recorded_at_not_null NOT NULL,
+    version integer,
+    stream smallint DEFAULT 1 CONSTRAINT events_stream_not_null NOT NULL,
+    id uuid DEFAULT eventferry.uuid7() CONSTRAINT events_id_not_null NOT NULL,
+    type text CONSTRAINT events_type_not_null NOT NULL,
+    source text DEFAULT 'users'::text CONSTRAINT events_source_not_null NOT NULL,
+    entity_id text,
+    data json DEFAULT '{}'::json CONSTRAINT events_data_not_null NOT NULL,
+    metadata json DEFAULT '{}'::json CONSTRAINT events_metadata_not_null NOT NULL,
+    CONSTRAINT "1.stream" CHECK ((stream = 1)),
+    CONSTRAINT events_data_object CHECK ((json_typeof(data) = 'object'::text)),
+    CONSTRAINT events_data_size CHECK ((pg_column_size(data) <= 16777216)),
+    CONSTRAINT events_entity_id CHECK (((length(entity_id) >= 1) AND (length(entity_id) <= 255))),
+    CONSTRAINT events_metadata_object CHECK ((json_typeof(metadata) = 'object'::text)),
+    CONSTRAINT events_metadata_size CHECK ((pg_column_size(metadata) <= 1048576)),
+    CONSTRAINT events_occurred_at CHECK (((occurred_at >= '0001-01-03 00:00:00+00'::timestamp with time zone) AND (occurred_at <= '9999-12-29 00:00:00+00'::timestamp with time zone))),
+    CONSTRAINT events_recorded_at CHECK (((recorded_at >= '0001-01-03 00:00:00+00'::timestamp with time zone) AND (recorded_at <= '9999-12-29 00:00:00+00'::timestamp with time zone))),
+    CONSTRAINT events_source CHECK (((length(source) >= 1) AND (length(source) <= 255))),
+    CONSTRAINT events_type CHECK (((length(type) >= 1) AND (length(type) <= 255))),
+    CONSTRAINT events_version CHECK (((version IS NULL) OR ((version > 0) AND (entity_id IS NOT NULL))))
+);
+
+-- Name: users-stream; Type: TABLE ATTACH; Schema: streams; Owner: -
+
+ALTER TABLE ONLY eventferry.events ATTACH PARTITION streams."users-stream" FOR VALUES IN ('1');
+
+-- Name: checkpoints checkpoints_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.checkpoints
+    ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (service, projection, stream, store);
+
+-- Name: migrations migrations_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.migrations
+    ADD CONSTRAINT migrations_pkey PRIMARY KEY (number);
+
+-- Name: projections projections_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.projections
+    ADD CONSTRAINT projections_pkey PRIMARY KEY (name);
+
+-- Name: streams streams_name_key; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.streams
+    ADD CONSTRAINT streams_name_key UNIQUE (name);
+
+-- Name: streams streams_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.streams
+    ADD CONSTRAINT streams_pkey PRIMARY KEY (number);
+
+-- Name: users-stream 1.id; Type: CONSTRAINT; Schema: streams; Owner: -
+
+ALTER TABLE ONLY streams."users-stream"
+    ADD CONSTRAINT "1.id" UNIQUE (id);
+
+-- Name: users-stream 1.position; Type: CONSTRAINT; Schema: streams; Owner: -
+
+ALTER TABLE ONLY streams."users-stream"
+    ADD CONSTRAINT "1.position" PRIMARY KEY ("position");
+
+-- Name: store_one_row; Type: INDEX; Schema: eventferry; Owner: -
+
+CREATE UNIQUE INDEX store_one_row ON eventferry.store USING btree ((true));
+
+-- Name: 1.version; Type: INDEX; Schema: streams; Owner: -
+
+CREATE UNIQUE INDEX "1.version" ON streams."users-stream" USING btree (entity_id, version) WHERE (entity_id IS NOT NULL);
+
+-- Name: events refuse_change; Type: TRIGGER; Schema: eventferry; Owner: -
+
+CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON eventferry.events FOR EACH STATEMENT EXECUTE FUNCTION eventferry.refuse_change();
+
+ALTER TABLE eventferry.events ENABLE ALWAYS TRIGGER refuse_change;
+
+-- Name: events refuse_insert; Type: TRIGGER; Schema: eventferry; Owner: -
+
+CREATE TRIGGER refuse_insert BEFORE INSERT ON eventferry.events FOR EACH STATEMENT EXECUTE FUNCTION eventferry.refuse_insert();
+
+ALTER TABLE eventferry.events ENABLE ALWAYS TRIGGER refuse_insert;
+
+-- Name: users-stream mark; Type: TRIGGER; Schema: streams; Owner: -
+
+CREATE TRIGGER mark BEFORE INSERT ON streams."users-stream" FOR EACH STATEMENT EXECUTE FUNCTION eventferry.mark('1', '1162215425', '1162280961', 'eventferry.marker_1');
+
+ALTER TABLE streams."users-stream" ENABLE ALWAYS TRIGGER mark;
+
+-- Name: users-stream refuse_change; Type: TRIGGER; Schema: streams; Owner: -
+
+CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON streams."users-stream" FOR EACH STATEMENT EXECUTE FUNCTION eventferry.refuse_change();
+
+ALTER TABLE streams."users-stream" ENABLE ALWAYS TRIGGER refuse_change;
