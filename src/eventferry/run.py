@@ -17,12 +17,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 from psycopg.rows import class_row
@@ -32,6 +30,7 @@ from eventferry.checkpoint import Checkpoint, Checkpoints
 from eventferry.connection import is_outage, translation
 from eventferry.engine._async import AsyncBatches, AsyncPoolTransactions, lock
 from eventferry.engine._sync import Batches, PoolTransactions
+from eventferry.engine.effect import AsyncEffect, Effect, FerryEffect, ThreadEffect
 from eventferry.engine.ferry import FROZEN_S, Ferry
 from eventferry.engine.outcome import Applied, Failed, Outcome
 from eventferry.errors import UnknownStream
@@ -78,61 +77,13 @@ class Ended:
     seconds: float = 0.0
     """How long it took."""
 
-
-class Effect(Protocol):
-    """What is done with a page."""
-
-    async def apply(self, page: Page, *, attempt: int) -> Outcome:
-        """Deals with the page, or its beginning, and moves the checkpoints: one transaction."""
-
-    def close(self) -> None:
-        """Leaves nothing behind."""
-
-
-@dataclass(frozen=True, slots=True)
-class AsyncEffect:
-    """An `async def` handler, on the loop."""
-
-    batches: AsyncBatches
-
-    async def apply(self, page: Page, *, attempt: int) -> Outcome:
-        return await self.batches.apply(page.begin, page.work, attempt=attempt)
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass(slots=True)
-class ThreadEffect:
-    """A `def` handler, in a thread that lives as long as the run."""
-
-    batches: Batches
-    _thread: ThreadPoolExecutor | None = None
-
-    async def apply(self, page: Page, *, attempt: int) -> Outcome:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, f"eventferry {self.batches.projection.name}")
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread,
-            partial(self.batches.apply, page.begin, page.work, attempt=attempt),
+    def after(self, earlier: Ended) -> Ended:
+        """Both runs as one, which ended like this one."""
+        return replace(
+            self,
+            handled=earlier.handled + self.handled,
+            seconds=earlier.seconds + self.seconds,
         )
-
-    def close(self) -> None:
-        if self._thread is not None:
-            self._thread.shutdown()
-
-
-@dataclass(frozen=True, slots=True)
-class FerryEffect:
-    """The shared stream of a producing projection."""
-
-    ferry: Ferry
-
-    async def apply(self, page: Page, *, attempt: int) -> Outcome:
-        return await self.ferry.apply(page)
-
-    def close(self) -> None:
-        pass
 
 
 OnBusy = Callable[[], Awaitable[None]]
@@ -231,13 +182,16 @@ class Run:
 
     async def _applied(self, outcome: Applied) -> None:
         self._handled += outcome.count
-        if self._registered and self._registered.error is not None:
-            await self._registry.recovered(self._name)
-            self._registered = None
+        await self._recovered()
         now = self.clock()
         if now - self._begun > SHORT_S and now - self._beat_at > HEARTBEAT_S:
             await self._registry.beat(self._name)
             self._beat_at = now
+
+    async def _recovered(self) -> None:
+        if self._registered and self._registered.error is not None:
+            await self._registry.recovered(self._name)
+            self._registered = None
 
     async def _fail(self, failed: Failed, page: Page | None) -> Ended:
         """Records the failure, unless another runner has got past it meanwhile."""

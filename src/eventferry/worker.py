@@ -130,7 +130,7 @@ class Worker:
         Raises:
             as `run`
         """
-        handled = dict.fromkeys((p.name for p in self.projections), 0)
+        total: dict[str, Ended] = {}
         async with self._pools() as pools:
             await self._register(pools)
             slots = asyncio.Semaphore(self.concurrency)
@@ -141,13 +141,9 @@ class Worker:
                         for p in self.projections
                     }
                 ended = {name: run.result() for name, run in runs.items()}
-                for name, end in ended.items():
-                    handled[name] += end.handled
+                total = {n: end.after(total[n]) if total else end for n, end in ended.items()}
                 if self._stopping.is_set() or not any(end.handled for end in ended.values()):
-                    return {
-                        name: Ended(end.end, handled[name], end.error)
-                        for name, end in ended.items()
-                    }
+                    return total
 
     async def _drive(
         self, projection: Projection, pools: Pools, watch: Watch, slots: asyncio.Semaphore
@@ -175,7 +171,7 @@ class Worker:
     async def _until_idle(
         self, projection: Projection, pools: Pools, slots: asyncio.Semaphore
     ) -> Ended:
-        woken, tries, handled = self._wake[projection.name], 0, 0
+        woken, tries, total = self._wake[projection.name], 0, Ended(End.STOPPED)
         while True:
             woken.clear()
             try:
@@ -184,12 +180,12 @@ class Worker:
             except Exception as error:
                 tries = await self._outage(projection, pools, error, tries)
                 if self._stopping.is_set():
-                    return Ended(End.STOPPED, handled)
+                    return total
                 continue
-            handled += ended.handled
+            total = ended.after(total)
             over = ended.end in (End.CAUGHT_UP, End.FAILED, End.WAITING, End.STOPPED)
             if over or self._stopping.is_set():
-                return Ended(ended.end, handled, ended.error)
+                return total
             tries += 1
             await _wait(woken, self._next(ended, True, tries).wait_s)
 
