@@ -143,6 +143,7 @@ class Run:
         while True:
             page = await self._next_page(source, checkpoints)
             if not page.count:
+                await self._recovered()  # what was wrong with the store, say, is no more
                 return self._ended(End.IN_FLIGHT if page.in_flight else End.CAUGHT_UP)
             if page.full:
                 await self.on_busy()

@@ -53,7 +53,8 @@ def surviving(look: Any) -> Ended | None:
     try:
         return look()  # type: ignore[no-any-return]
     except Exception as error:
-        assert is_outage(error)
+        if not is_outage(error):
+            raise
         return None
 
 
