@@ -150,8 +150,11 @@ def redacted(url: str) -> str:
         parts = conninfo_to_dict(url)
     except ProgrammingError:
         return UNPARSED
+    # Of a password with a / or an @ in it, the rest is taken for a port, a host or a database.
     if not str(parts.get("port") or 0).replace(",", "").isdigit():
-        return UNPARSED  # a password with a / in it: what follows the colon is no port
+        return UNPARSED
+    if "@" in f"{parts.get('host')}{parts.get('dbname')}":
+        return UNPARSED
     user = f"{parts['user']}@" if parts.get("user") else ""
     port = f":{parts['port']}" if parts.get("port") else ""
     return f"postgresql://{user}{parts.get('host', '')}{port}/{parts.get('dbname', '')}"

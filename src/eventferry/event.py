@@ -67,6 +67,11 @@ class Event:
                 )
         if not isinstance(self.id, UUID):
             raise InvalidEvent(f"id must be a uuid.UUID, not {type(self.id).__name__} {self.id!r}")
+        if not isinstance(self.occurred_at, datetime | None):
+            raise InvalidEvent(
+                f"occurred_at of event {self.type!r} must be a datetime, "
+                f"not {type(self.occurred_at).__name__} {self.occurred_at!r}"
+            )
         if self.occurred_at is not None and self.occurred_at.utcoffset() is None:
             raise InvalidEvent(
                 f"occurred_at of event {self.type!r} has no time zone: {self.occurred_at!r}. "
