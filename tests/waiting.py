@@ -10,7 +10,7 @@ import psycopg
 
 T = TypeVar("T")
 
-PATIENCE_S = LIMIT_S = 30.0
+PATIENCE_S = 30.0
 """After this long a test gives up. Far more than anything takes: it is no measurement."""
 
 
