@@ -54,6 +54,8 @@ class Watch:
     """Told the names of projections that should look."""
     _ear: AsyncConnection[Any] | None = None
     """The connection that listens, while there is one."""
+    _socket: int = -1
+    """Its file descriptor, which a connection that is lost does not tell any more."""
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is found to be gone."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -137,8 +139,8 @@ class Watch:
             conn.add_notify_handler(lambda notify: self._notified(notify.payload))
             await conn.execute(sql.query("listen"))
             self._lost.clear()
-            self._ear = conn
-            asyncio.get_running_loop().add_reader(conn.fileno(), self._hear, conn)
+            self._ear, self._socket = conn, conn.fileno()
+            asyncio.get_running_loop().add_reader(self._socket, self._hear, conn)
             # what came while nobody listened: everyone looks once more
             self.wake(self.readers)
             try:
@@ -162,14 +164,14 @@ class Watch:
             self._ear = None
             self._held.clear()
             self._asleep.clear()
-            asyncio.get_running_loop().remove_reader(conn.fileno())
+            asyncio.get_running_loop().remove_reader(self._socket)
 
     async def _ask(
         self, conn: AsyncConnection[Any], query: str, streams: set[str]
     ) -> list[tuple[Any, ...]]:
         """A statement on the connection that listens; nothing, if it turns out to be gone."""
         loop = asyncio.get_running_loop()
-        loop.remove_reader(conn.fileno())  # psycopg waits for the answer by itself
+        loop.remove_reader(self._socket)  # psycopg waits for the answer by itself
         try:
             cursor = await conn.execute(sql.query(query), (list(streams),))
             rows = await cursor.fetchall()
@@ -177,7 +179,7 @@ class Watch:
             self._leave(conn)
             self._lost.set()
             return []
-        loop.add_reader(conn.fileno(), self._hear, conn)
+        loop.add_reader(self._socket, self._hear, conn)
         self._hear(conn)  # what came with the answer
         return rows
 

@@ -157,6 +157,8 @@ class Worker:
                     ended = await self._look(
                         projection, pools, partial(watch.awake, projection.name)
                     )
+                # said before the look, and not taken back by it
+                asleep = asleep and watch.is_asleep(projection.name)
                 tries = tries + 1 if ended.end is previous else 0
                 previous = ended.end
                 step = self._next(ended, asleep, tries)
