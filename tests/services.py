@@ -225,14 +225,18 @@ class Service:
         return known
 
     def checkpoint(self, name: str, stream: str | None = None) -> int:
-        """Where a projection is."""
+        """Where a projection is; 0: it has not begun."""
         projection = self.projections[name]
         url = self.shared_url if projection.kind == "producing" else self.local_url
+        return self.checkpoint_of(name, stream or projection.streams[0], url)
+
+    def checkpoint_of(self, name: str, stream: str, url: str | None = None) -> int:
+        """The same of a projection that only the store knows."""
         row = query(
-            url,
+            url or self.local_url,
             "SELECT position FROM eventferry.checkpoints"
             " WHERE (service, projection, stream) = (%s, %s, %s)",
-            (self.name, name, stream or projection.streams[0]),
+            (self.name, name, stream),
         )
         return int(row[0][0]) if row else 0
 
