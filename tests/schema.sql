@@ -127,14 +127,26 @@ DECLARE
     drawn   bigint;
     ignored pg_catalog.text;
 BEGIN
+    -- A commit that is visible before it is durable could be read, ferried, and taken back by a crash.
+    IF pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN
+        ignored := pg_catalog.set_config('synchronous_commit', 'on', true);
+    END IF;
+
     -- One marker a transaction and stream: ten thousand INSERTs would fill the lock table.
     -- The setting is rolled back with the savepoint that took the lock.
     IF pg_catalog.current_setting(TG_ARGV[3], true) OPERATOR(pg_catalog.=) xid THEN
         RETURN NULL;
     END IF;
 
-    -- NULL while nothing was ever drawn: then the marker is 0.
-    drawn := coalesce(pg_catalog.pg_sequence_last_value('eventferry.positions'), 0);
+    drawn := pg_catalog.pg_sequence_last_value('eventferry.positions');
+    IF drawn IS NULL THEN
+        -- While nothing was ever drawn, the marker is 0. But NULL also comes from the lack of a right.
+        IF NOT pg_catalog.has_sequence_privilege('eventferry.positions', 'USAGE') THEN
+            RAISE EXCEPTION 'an append needs USAGE on the sequence eventferry.positions, which % lacks', current_user
+                USING ERRCODE = 'insufficient_privilege', HINT = 'GRANT USAGE ON SEQUENCE eventferry.positions TO …';
+        END IF;
+        drawn := 0;
+    END IF;
     -- its low 32 bits, as a signed integer
     drawn := drawn OPERATOR(pg_catalog.<<) 32 OPERATOR(pg_catalog.>>) 32;
     IF pg_catalog.pg_try_advisory_xact_lock_shared(TG_ARGV[1]::integer, drawn::integer) IS NOT TRUE THEN
@@ -142,11 +154,6 @@ BEGIN
             USING HINT = 'Something else holds exclusive advisory locks in our range of keys (pg_locks).';
     END IF;
     ignored := pg_catalog.set_config(TG_ARGV[3], xid, true);
-
-    -- A commit that is visible before it is durable could be read, ferried, and taken back by a crash.
-    IF pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off' THEN
-        ignored := pg_catalog.set_config('synchronous_commit', 'on', true);
-    END IF;
 
     -- After the marker: a reader that does not hold its lock yet has not taken its last look
     -- either, and will see the marker. Locks are no matter of snapshots: this is true in every

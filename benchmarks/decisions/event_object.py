@@ -1,6 +1,6 @@
 """What it costs to make an object of every row on read, beside fetching the rows as tuples.
 
-python benchmarks/decisions/event_object.py [--seconds 1] [--rounds 7]
+python -m benchmarks.decisions.event_object [--seconds 1] [--rounds 7]
 """
 
 from __future__ import annotations
@@ -9,19 +9,29 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString, NamedTuple, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
 from psycopg.types.string import ByteaBinaryLoader
-from testbed import DATA, METADATA, STORE, add_stream, rounds, server, show, timed
+
+from benchmarks.decisions.testbed import (
+    DATA,
+    METADATA,
+    STORE,
+    add_stream,
+    rounds,
+    server,
+    show,
+    timed,
+)
 
 PAGE = 1000
-QUERY = cast(
-    LiteralString,
+QUERY = (
     "SELECT 'users' AS stream, position, id, type, source, entity_id, version, data, metadata, "
     "occurred_at, recorded_at, 1::int4 AS number FROM streams.users "
-    f"WHERE position > 0 ORDER BY position LIMIT {PAGE}",
+    f"WHERE position > 0 ORDER BY position LIMIT {PAGE}"
 )
 
 
@@ -45,21 +55,6 @@ class Frozen:
 class Open:
     """Slotted and positional, but not frozen."""
 
-    stream: str
-    position: int
-    id: UUID
-    type: str
-    source: str
-    entity_id: str | None
-    version: int | None
-    data: bytes
-    metadata: bytes
-    occurred_at: datetime
-    recorded_at: datetime
-    number: int
-
-
-class Struct(msgspec.Struct, frozen=True, gc=False):
     stream: str
     position: int
     id: UUID
@@ -104,6 +99,8 @@ class Wrapper:
 
 NAMES = tuple(Named._fields)
 
+Struct = msgspec.defstruct("Struct", NAMES, frozen=True, gc=False)
+
 
 def frozen(row: tuple[Any, ...]) -> Frozen:
     return Frozen(
@@ -146,24 +143,26 @@ def main() -> None:
             "msgspec.Struct, frozen, positional": lambda rows: [Struct(*row) for row in rows],
             "wrapper around the row": lambda rows: [*map(Wrapper, rows)],
         }
-        variants: dict[str, Callable[[], float]] = {
-            "fetch tuples": lambda: timed(fetch, seconds=options.seconds, unit=PAGE)
-        }
+
+        def fetched(make: Callable[[list[tuple[Any, ...]]], object]) -> object:
+            return make(fetch())
+
+        time_fetch = partial(timed, fetch, seconds=options.seconds, unit=PAGE)
+        variants = {"fetch tuples": time_fetch}
+        alone = {"fetch tuples": time_fetch}
         for name, make in makers.items():
-            variants[f"fetch + {name}"] = lambda make=make: timed(  # type: ignore[misc]
-                lambda: make(fetch()), seconds=options.seconds, unit=PAGE
+            variants[f"fetch + {name}"] = partial(
+                timed, partial(fetched, make), seconds=options.seconds, unit=PAGE
             )
-        show("Fetch and make objects", rounds(variants, count=options.rounds),
-             baseline="fetch tuples", unit="rows/s")  # fmt: skip
-        alone: dict[str, Callable[[], float]] = {
-            "fetch tuples": variants["fetch tuples"],
-        }
-        for name, make in makers.items():
-            alone[name] = lambda make=make: timed(  # type: ignore[misc]
-                lambda: make(rows), seconds=options.seconds / 2, unit=PAGE
+            alone[name] = partial(
+                timed, partial(make, rows), seconds=options.seconds / 2, unit=PAGE
             )
-        show("Make objects of rows at hand", rounds(alone, count=options.rounds),
-             baseline="fetch tuples", unit="rows/s")  # fmt: skip
+        for title, chosen in (
+            ("Fetch and make objects", variants),
+            ("Make objects of rows at hand", alone),
+        ):
+            results = rounds(chosen, count=options.rounds)
+            show(title, results, baseline="fetch tuples", unit="rows/s")
 
 
 if __name__ == "__main__":

@@ -6,22 +6,34 @@ move the checkpoint, commit. The page is read completely before the target's tra
 that a ferry that freezes while reading holds nobody's stream; "piped" variants don't, and are a
 limit.
 
-    python benchmarks/decisions/ferry.py [--rounds 5] [--pages 500 1000 2000 5000]
+    python -m benchmarks.decisions.ferry [--rounds 5] [--pages 500 1000 2000 5000]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import statistics
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, LiteralString, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 import psycopg
 from psycopg.abc import AdaptContext
-from psycopg.types.string import ByteaBinaryLoader
-from testbed import DATA, METADATA, STORE, add_stream, rounds, server, show
+from psycopg.types.string import ByteaBinaryLoader, BytesBinaryDumper
+
+from benchmarks.decisions.testbed import (
+    DATA,
+    METADATA,
+    STORE,
+    add_stream,
+    good,
+    rounds,
+    server,
+    show,
+)
 
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 AsyncConnection: TypeAlias = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -34,49 +46,48 @@ RAW = ["bytea"] * 8
 DECODED = ["uuid", "text", "text", "text", "int4", "text", "text", "timestamptz"]
 
 
-def sql(text: str) -> LiteralString:
-    return cast(LiteralString, text)
-
-
-BOUNDARY = sql(f"SELECT position, id FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s")
-LAST = sql(
+BOUNDARY = f"SELECT position, id FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s"
+LAST = (
     "SELECT position, id FROM "
     f"(SELECT position, id FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s) page "
     "ORDER BY position DESC LIMIT 1"
 )
-PAGE = sql(
-    f"SELECT position, {COLUMNS} FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s"
-)
-TEXT_PAGE = sql(
+PAGE = f"SELECT position, {COLUMNS} FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s"
+TEXT_PAGE = (
     "SELECT position, id, type, source, entity_id, version, data::text, metadata::text, "
     f"occurred_at FROM {TABLE} WHERE position > %s ORDER BY position LIMIT %s"
 )
-COPY_IN = sql(f"COPY {TABLE} ({COLUMNS}) FROM STDIN (FORMAT binary)")
-LOCK = sql(
-    "SELECT position FROM eventferry.checkpoints WHERE name = 'ferry' FOR UPDATE SKIP LOCKED"
-)
-LOCAL = sql("SET LOCAL idle_in_transaction_session_timeout = 60000")
-MOVE = sql("UPDATE eventferry.checkpoints SET position = %s, event_id = %s WHERE name = 'ferry'")
+COPY_IN = f"COPY {TABLE} ({COLUMNS}) FROM STDIN (FORMAT binary)"
+LOCK = "SELECT position FROM eventferry.checkpoints WHERE name = 'ferry' FOR UPDATE SKIP LOCKED"
+LOCAL = "SET LOCAL idle_in_transaction_session_timeout = 60000"
+MOVE = "UPDATE eventferry.checkpoints SET position = %s, event_id = %s WHERE name = 'ferry'"
 ONCE = "ON CONFLICT (id) DO NOTHING"
-UNNEST = sql(
+UNNEST = (
     f"INSERT INTO {TABLE} ({COLUMNS}) SELECT id, type, source, entity_id, version, "
     "data::json, metadata::json, occurred_at FROM unnest(%b::uuid[], %b::text[], %b::text[], "
     "%b::text[], %b::int4[], %b::text[], %b::text[], %b::timestamptz[]) WITH ORDINALITY "
     f"AS e({COLUMNS}, n) ORDER BY n {ONCE}"
 )
-ONE = sql(
+ONE = (
     f"INSERT INTO {TABLE} ({COLUMNS}) VALUES "
     f"(%b, %b, %b, %b, %b::int4, %b::text::json, %b::text::json, %b) {ONCE}"
 )
-STAGE = sql("COPY page FROM STDIN (FORMAT binary)")
-UNSTAGE = sql(f"INSERT INTO {TABLE} ({COLUMNS}) SELECT {COLUMNS} FROM page ORDER BY ctid {ONCE}")
+RAW_ONE = f"INSERT INTO {TABLE} ({COLUMNS}) VALUES (%b, %b, %b, %b, %b, %b, %b, %b) {ONCE}"
+STAGE = "COPY page FROM STDIN (FORMAT binary)"
+UNSTAGE = f"INSERT INTO {TABLE} ({COLUMNS}) SELECT {COLUMNS} FROM page ORDER BY ctid {ONCE}"
 
 
-def copy_out(after: int, last: int) -> LiteralString:
-    return sql(
+def copy_out(after: int, last: int) -> str:
+    return (
         f"COPY (SELECT {COLUMNS} FROM {TABLE} WHERE position > {after} AND position <= {last} "
         "ORDER BY position) TO STDOUT (FORMAT binary)"
     )
+
+
+class Undecoded(BytesBinaryDumper):
+    """Hands bytes on as they came; the server finds the type from the column."""
+
+    oid = 0
 
 
 def read_undecoded(cursor: AdaptContext) -> None:
@@ -139,7 +150,7 @@ class Ferry:
         """As copy_joined, but the boundary query returns one row."""
         found = self.source.execute(LAST, (after, size), prepare=True).fetchone()
         assert found
-        last, event_id = found
+        last, event_id = int(found[0]), found[1]
         with self.source.cursor() as reading, reading.copy(copy_out(after, last)) as reader:
             page = b"".join(reader)
         self.begin()
@@ -200,6 +211,18 @@ class Ferry:
             self.finish(rows[-1][0], rows[-1][1])
         return int(rows[-1][0])
 
+    def raw_many(self, after: int, size: int) -> int:
+        """SELECT undecoded values, one INSERT a row of them, all of the target in one pipeline."""
+        last, event_id, rows = self.raw(after, size)
+        with self.target.pipeline(), self.target.cursor() as cursor:
+            self.target.execute("BEGIN", prepare=True)
+            self.target.execute(LOCAL, prepare=True)
+            self.target.execute(LOCK, prepare=True)
+            cursor.adapters.register_dumper(bytes, Undecoded)
+            cursor.executemany(RAW_ONE, [row[1:] for row in rows])
+            self.finish(last, bytes(cast(bytes, event_id)).hex())
+        return last
+
     def staged(self, after: int, size: int) -> int:
         """COPY into a temporary table, INSERT … SELECT … ON CONFLICT from there."""
         last, event_id = self.boundary(after, size)
@@ -251,15 +274,28 @@ class AsyncFerry:
         await self.end(last, event_id)
         return last
 
-    async def copy_joined(self, after: int, size: int) -> int:
+    async def joined(self, after: int, size: int) -> tuple[int, object, bytes]:
         last, event_id = await self.boundary(after, size)
         async with self.source.cursor() as reading, reading.copy(copy_out(after, last)) as reader:
-            page = b"".join([chunk async for chunk in reader])
+            return last, event_id, b"".join([chunk async for chunk in reader])
+
+    async def copy_in(self, last: int, event_id: object, page: bytes) -> None:
         await self.begin()
         async with self.target.cursor() as writing, writing.copy(COPY_IN) as writer:
             await writer.write(page)
         await self.end(last, event_id)
+
+    async def copy_joined(self, after: int, size: int) -> int:
+        last, event_id, page = await self.joined(after, size)
+        await self.copy_in(last, event_id, page)
         return last
+
+    async def copy_joined_prefetched(self, size: int, total: int) -> None:
+        last, event_id, page = await self.joined(0, size)
+        while page:
+            reading = asyncio.create_task(self.joined(last, size)) if last < total else None
+            await self.copy_in(last, event_id, page)
+            last, event_id, page = await reading if reading else (last, event_id, b"")
 
     async def raw_page(self, after: int, size: int) -> Page:
         async with self.source.cursor(binary=True) as cursor:
@@ -338,6 +374,7 @@ SYNC: dict[str, Callable[[Ferry, int, int], int]] = {
     "SELECT, COPY write_row": Ferry.select_copy,
     "SELECT, INSERT unnest": Ferry.unnest,
     "SELECT, executemany": Ferry.many,
+    "SELECT raw, executemany": Ferry.raw_many,
     "COPY, temporary table, INSERT": Ferry.staged,
 }
 ASYNC = {
@@ -348,6 +385,7 @@ ASYNC = {
     "async SELECT, INSERT unnest": AsyncFerry.unnest,
 }
 PREFETCHED = {
+    "async prefetched COPY, joined, COPY": AsyncFerry.copy_joined_prefetched,
     "async prefetched SELECT raw, COPY write_row": AsyncFerry.raw_copy_prefetched,
     "async prefetched SELECT, COPY write_row": AsyncFerry.select_copy_prefetched,
     "async prefetched SELECT, INSERT unnest": AsyncFerry.unnest_prefetched,
@@ -358,6 +396,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pages", type=int, nargs="*", default=[1000, 500, 2000, 5000, 1, 5, 20])
+    parser.add_argument("--good", action="store_true", help="ninth decile, not median")
     options = parser.parse_args()
 
     with server() as lab:
@@ -374,16 +413,14 @@ def main() -> None:
         )
         target.execute("INSERT INTO eventferry.checkpoints VALUES ('ferry', 0, NULL)")
         target.execute(
-            sql(f"CREATE TEMP TABLE page ON COMMIT DELETE ROWS AS SELECT {COLUMNS} FROM {TABLE}")
+            f"CREATE TEMP TABLE page ON COMMIT DELETE ROWS AS SELECT {COLUMNS} FROM {TABLE}"
         )
         source.execute(
-            sql(
-                f"INSERT INTO {TABLE} (type, entity_id, version, data, metadata) "
-                "SELECT 'UserRegistered', n::text, 1, %s, %s FROM generate_series(1, 20000) n"
-            ),
+            f"INSERT INTO {TABLE} (type, entity_id, version, data, metadata) "
+            "SELECT 'UserRegistered', n::text, 1, %s, %s FROM generate_series(1, 20000) n",
             (DATA, METADATA),
         )
-        source.execute(sql(f"VACUUM ANALYZE {TABLE}"))
+        source.execute(f"VACUUM ANALYZE {TABLE}")
         ferry = Ferry(source, target)
         loop = asyncio.new_event_loop()
         async_ferry = AsyncFerry(
@@ -395,68 +432,56 @@ def main() -> None:
             ),
         )
 
+        def clocked(move_all: Callable[[], None], total: int) -> float:
+            target.execute(f"TRUNCATE {TABLE}")
+            start = time.perf_counter()
+            move_all()
+            return total / (time.perf_counter() - start)
+
+        def all_pages(move: Callable[[Ferry, int, int], int], size: int, total: int) -> None:
+            at = 0
+            while at < total:
+                at = move(ferry, at, size)
+
+        async def await_pages(
+            move: Callable[[AsyncFerry, int, int], Awaitable[int]], size: int, total: int
+        ) -> None:
+            at = 0
+            while at < total:
+                at = await move(async_ferry, at, size)
+
+        def at_once(total: int) -> None:
+            """The limit: one COPY | COPY of everything, no checkpoint."""
+            with (
+                source.cursor() as reading,
+                target.cursor() as writing,
+                reading.copy(copy_out(0, total)) as reader,
+                writing.copy(COPY_IN) as writer,
+            ):
+                for chunk in reader:
+                    writer.write(chunk)
+
+        def run(work: Callable[[], Coroutine[None, None, None]]) -> None:
+            loop.run_until_complete(work())
+
         for size in options.pages:
-            total = 20_000 if size >= 500 else size * 150
-
-            def measure(
-                move: Callable[[int, int], int], size: int = size, total: int = total
-            ) -> float:
-                target.execute(sql(f"TRUNCATE {TABLE}"))
-                at, start = 0, time.perf_counter()
-                while at < total:
-                    at = move(at, size)
-                return total / (time.perf_counter() - start)
-
-            async def measure_async(
-                move: Callable[..., Any], size: int = size, total: int = total
-            ) -> float:
-                target.execute(sql(f"TRUNCATE {TABLE}"))
-                at, start = 0, time.perf_counter()
-                while at < total:
-                    at = await move(async_ferry, at, size)
-                return total / (time.perf_counter() - start)
-
-            async def measure_prefetched(
-                move: Callable[..., Any], size: int = size, total: int = total
-            ) -> float:
-                target.execute(sql(f"TRUNCATE {TABLE}"))
-                start = time.perf_counter()
-                await move(async_ferry, size, total)
-                return total / (time.perf_counter() - start)
-
-            variants: dict[str, Callable[[], float]] = {}
-            for name, method in SYNC.items():
-                variants[name] = lambda method=method: measure(lambda a, n: method(ferry, a, n))  # type: ignore[misc]
-            for name, coroutine in ASYNC.items():
-                variants[name] = lambda coroutine=coroutine: loop.run_until_complete(  # type: ignore[misc]
-                    measure_async(coroutine)
-                )
-            for name, coroutine in PREFETCHED.items():
-                variants[name] = lambda coroutine=coroutine: loop.run_until_complete(  # type: ignore[misc]
-                    measure_prefetched(coroutine)
-                )
+            total = 20_000 if size >= 500 else size * 50
+            moves: dict[str, Callable[[], None]] = {}
+            for name, move in SYNC.items():
+                moves[name] = partial(all_pages, move, size, total)
+            for name, awaited in ASYNC.items():
+                moves[name] = partial(run, partial(await_pages, awaited, size, total))
+            for name, whole in PREFETCHED.items():
+                moves[name] = partial(run, partial(whole, async_ferry, size, total))
             if size >= 500:
-
-                def limit(total: int = total) -> float:
-                    """One COPY | COPY of everything, no checkpoint."""
-                    target.execute(sql(f"TRUNCATE {TABLE}"))
-                    start = time.perf_counter()
-                    with (
-                        source.cursor() as reading,
-                        target.cursor() as writing,
-                        reading.copy(copy_out(0, total)) as reader,
-                        writing.copy(COPY_IN) as writer,
-                    ):
-                        for chunk in reader:
-                            writer.write(chunk)
-                    return total / (time.perf_counter() - start)
-
-                variants["(limit: one COPY | COPY of all)"] = limit
+                moves["(limit: one COPY | COPY of all)"] = partial(at_once, total)
+            variants = {name: partial(clocked, one, total) for name, one in moves.items()}
             show(
                 f"Ferry pages of {size}",
                 rounds(variants, count=options.rounds),
                 baseline="COPY, joined, COPY",
                 unit="rows/s",
+                middle=good if options.good else statistics.median,
             )
         loop.run_until_complete(async_ferry.source.close())
         loop.run_until_complete(async_ferry.target.close())

@@ -1,6 +1,6 @@
 """Decides ADR 0002: are `data` and `metadata` json or jsonb?
 
-python benchmarks/decisions/json_type.py [--seconds 2] [--rounds 5]
+python -m benchmarks.decisions.json_type [--seconds 2] [--rounds 5]
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from typing import LiteralString, cast
 
 import orjson
 import psycopg
@@ -16,7 +15,8 @@ from psycopg.adapt import Buffer, Loader
 from psycopg.pq import Format
 from psycopg.types.json import set_json_loads
 from psycopg.types.string import ByteaBinaryLoader, TextBinaryLoader, TextLoader
-from testbed import DATA, LEAF, METADATA, Server, rounds, server, show, timed
+
+from benchmarks.decisions.testbed import DATA, LEAF, METADATA, Server, rounds, server, show, timed
 
 ROWS = 20_000
 PAGE = 1000
@@ -52,22 +52,18 @@ def sample(kind: str, first: int, last: int) -> str:
     )
 
 
-def copies(
-    lab: Server, connection: psycopg.Connection, kind: str, form: str
-) -> Callable[[], float]:
+def copies(connection: psycopg.Connection, kind: str, form: str) -> Callable[[], float]:
     """Rows a second of COPY FROM, the rows having been encoded beforehand."""
     payloads = []
     for page in range(10):
         query = sample(kind, page * PAGE + 1, (page + 1) * PAGE)
-        with connection.cursor().copy(
-            cast(LiteralString, f"COPY ({query}) TO STDOUT (FORMAT {form})")
-        ) as reader:
+        with connection.cursor().copy(f"COPY ({query}) TO STDOUT (FORMAT {form})") as reader:
             payloads.append(b"".join(bytes(chunk) for chunk in reader))
     target = f"copy_{kind}"
-    statement = cast(LiteralString, f"COPY {target} ({COLUMNS}) FROM STDIN (FORMAT {form})")
+    statement = f"COPY {target} ({COLUMNS}) FROM STDIN (FORMAT {form})"
 
     def measure() -> float:
-        connection.execute(cast(LiteralString, f"TRUNCATE {target}"))
+        connection.execute(f"TRUNCATE {target}")
         start = time.perf_counter()
         for payload in payloads:
             with connection.cursor().copy(statement) as writer:
@@ -93,9 +89,8 @@ def pages(
         connection.adapters.register_loader(kind, loader)
     if loads:
         set_json_loads(loads, connection)
-    query = cast(
-        LiteralString,
-        f"SELECT {columns} FROM events_{kind} WHERE position > %s ORDER BY position LIMIT {PAGE}",
+    query = (
+        f"SELECT {columns} FROM events_{kind} WHERE position > %s ORDER BY position LIMIT {PAGE}"
     )
     at = 0
 
@@ -109,7 +104,7 @@ def pages(
 
 def aggregate(lab: Server, expression: str, kind: str, seconds: float) -> Callable[[], float]:
     connection = lab.connect()
-    query = cast(LiteralString, f"SELECT count({expression}) FROM events_{kind}")
+    query = f"SELECT count({expression}) FROM events_{kind}"
     return lambda: timed(lambda: connection.execute(query), seconds=seconds, unit=ROWS)
 
 
@@ -123,25 +118,19 @@ def main() -> None:
     with server() as lab, lab.connect() as connection:
         for kind in ("json", "jsonb"):
             for name in (f"events_{kind}", f"copy_{kind}", f"checked_{kind}"):
-                connection.execute(cast(LiteralString, f"CREATE SEQUENCE {name}_positions"))
+                connection.execute(f"CREATE SEQUENCE {name}_positions")
                 connection.execute(
-                    cast(
-                        LiteralString,
-                        LEAF.format(
-                            table=name,
-                            json=kind,
-                            position=f"nextval('{name}_positions')",
-                            recorded_at="statement_timestamp()",
-                        ),
+                    LEAF.format(
+                        table=name,
+                        json=kind,
+                        position=f"nextval('{name}_positions')",
+                        recorded_at="statement_timestamp()",
                     )
                 )
             size = "octet_length(data::text)"
             connection.execute(
-                cast(
-                    LiteralString,
-                    f"ALTER TABLE checked_{kind} ADD CHECK ({kind}_typeof(data) = 'object'), "
-                    f"ADD CHECK ({size} <= 1048576)",
-                )
+                f"ALTER TABLE checked_{kind} ADD CHECK ({kind}_typeof(data) = 'object'), "
+                f"ADD CHECK ({size} <= 1048576)"
             )
 
         for clients in (1, 8):
@@ -162,7 +151,7 @@ def main() -> None:
             connection.execute("TRUNCATE events_json, events_jsonb, checked_json, checked_jsonb")
 
         copied = {
-            f"{kind} {form}": copies(lab, connection, kind, form)
+            f"{kind} {form}": copies(connection, kind, form)
             for form in ("text", "binary")
             for kind in ("json", "jsonb")
         }
@@ -174,15 +163,9 @@ def main() -> None:
         )
 
         for kind in ("json", "jsonb"):
-            connection.execute(
-                cast(LiteralString, f"ALTER SEQUENCE events_{kind}_positions RESTART")
-            )
-            connection.execute(
-                cast(
-                    LiteralString, f"INSERT INTO events_{kind} ({COLUMNS}) {sample(kind, 1, ROWS)}"
-                )
-            )
-            connection.execute(cast(LiteralString, f"VACUUM ANALYZE events_{kind}"))
+            connection.execute(f"ALTER SEQUENCE events_{kind}_positions RESTART")
+            connection.execute(f"INSERT INTO events_{kind} ({COLUMNS}) {sample(kind, 1, ROWS)}")
+            connection.execute(f"VACUUM ANALYZE events_{kind}")
         s = seconds / 2
         as_text = ALL.replace(" data, metadata", " data::text, metadata::text")
         reads = {
@@ -225,10 +208,9 @@ def main() -> None:
         print()
         for kind in ("json", "jsonb"):
             row = connection.execute(
-                cast(
-                    LiteralString,
+                (
                     f"SELECT pg_relation_size('events_{kind}'), "
-                    f"pg_indexes_size('events_{kind}'), %s::{kind}::text",
+                    f"pg_indexes_size('events_{kind}'), %s::{kind}::text"
                 ),
                 (STRANGE,),
             ).fetchone()
@@ -241,9 +223,7 @@ def main() -> None:
                 '{"a":123456789012345678901234567890}',
             ):
                 try:
-                    back = connection.execute(
-                        cast(LiteralString, f"SELECT %s::{kind}::text"), (text,)
-                    ).fetchone()
+                    back = connection.execute(f"SELECT %s::{kind}::text", (text,)).fetchone()
                     assert back
                     print(f"    {text} -> {back[0][:60]}")
                 except psycopg.Error as error:

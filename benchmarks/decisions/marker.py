@@ -1,10 +1,10 @@
 """Decides ADR 0001 (marker by trigger or default) and ADR 0005 (how an append finds sleepers).
 
-Each variant is a table of its own with its own way to set the in-flight marker (DESIGN §4.1) before
+Each variant is a table of its own with its own way to set the in-flight marker before
 a position is drawn. Measured: single-row INSERTs in autocommit by pgbench, COPYs of 1,000 rows, and
 the CPU time that the backend spends on one INSERT, which noise touches least.
 
-    python benchmarks/decisions/marker.py [--seconds 3] [--rounds 5] [--clients 1 8 16] [--cpu]
+    python -m benchmarks.decisions.marker [--seconds 3] [--rounds 5] [--clients 1 8 16] [--cpu]
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import LiteralString, cast
 
-from testbed import DATA, LEAF, METADATA, Server, rounds, server, show, timed
+from benchmarks.decisions.testbed import DATA, LEAF, METADATA, Server, rounds, server, show, timed
 
 SCHEMA = """
 CREATE SCHEMA eventferry; CREATE SCHEMA streams;
@@ -177,7 +176,7 @@ class Streams:
         self.run(FUNCTION_DEFAULT)
 
     def run(self, statement: str) -> None:
-        self.connection.execute(cast(LiteralString, statement))
+        self.connection.execute(statement)
 
     def add(self, name: str, *, position: str = DRAW) -> tuple[int, str]:
         number = len(self.tables) + 1
@@ -238,7 +237,7 @@ def copy_rate(streams: Streams, table: str, seconds: float) -> Callable[[], floa
                 f"\tUserRegistered\t{number}\t{DATA}\t{METADATA}\n"
                 for number in range(rows)
             )
-            with cursor.copy(cast(LiteralString, columns)) as writer:
+            with cursor.copy(columns) as writer:
                 writer.write(lines)
 
     return lambda: timed(copy, seconds=seconds, unit=rows)
@@ -248,10 +247,9 @@ def insert_cpu(streams: Streams, table: str, count: int = 150) -> Callable[[], f
     """CPU microseconds of the backend for one prepared INSERT in a transaction of its own."""
     connection = streams.lab.connect()
     clock = Path(f"/proc/{connection.info.backend_pid}/schedstat")
-    statement = cast(
-        LiteralString,
+    statement = (
         f"INSERT INTO {table} (id, type, entity_id, data, metadata) "
-        "VALUES (gen_random_uuid(), 'UserRegistered', %s, %s, %s)",
+        "VALUES (gen_random_uuid(), 'UserRegistered', %s, %s, %s)"
     )
 
     def insert(times: int) -> None:

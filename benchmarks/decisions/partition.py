@@ -2,7 +2,7 @@
 
 The partition is a leaf that was created and then attached; it is written and read by its own name.
 
-    python benchmarks/decisions/partition.py [--seconds 1] [--rounds 9]
+    python -m benchmarks.decisions.partition [--seconds 1] [--rounds 9]
 """
 
 from __future__ import annotations
@@ -11,9 +11,19 @@ import argparse
 import itertools
 import time
 from collections.abc import Callable
-from typing import LiteralString, cast
+from functools import partial
 
-from testbed import DATA, LEAF, METADATA, MARK, STORE, rounds, server, show, timed
+from benchmarks.decisions.testbed import (
+    DATA,
+    LEAF,
+    MARK,
+    METADATA,
+    STORE,
+    rounds,
+    server,
+    show,
+    timed,
+)
 
 PARENT = """CREATE TABLE eventferry.events (
     position bigint NOT NULL, id uuid NOT NULL, type text NOT NULL, source text NOT NULL,
@@ -31,10 +41,6 @@ STATEMENT, CLOCK = "statement_timestamp()", "clock_timestamp()"
 counter = itertools.count(1)
 
 
-def sql(text: str) -> LiteralString:
-    return cast(LiteralString, text)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=1)
@@ -44,7 +50,7 @@ def main() -> None:
 
     with server() as lab, lab.connect() as connection:
         connection.execute(STORE)
-        connection.execute(sql(PARENT))
+        connection.execute(PARENT)
 
         def add(
             name: str, number: int, *, recorded_at: str = STATEMENT, stream: bool = False
@@ -52,19 +58,13 @@ def main() -> None:
             table = f"streams.{name}"
             position = "nextval('eventferry.positions'::regclass)"
             connection.execute(
-                sql(
-                    LEAF.format(
-                        table=table, json="json", position=position, recorded_at=recorded_at
-                    )
-                    + MARK.format(table=table, number=number)
-                )
+                LEAF.format(table=table, json="json", position=position, recorded_at=recorded_at)
+                + MARK.format(table=table, number=number)
             )
             if stream:
                 connection.execute(
-                    sql(
-                        f"ALTER TABLE {table} ADD stream smallint NOT NULL DEFAULT {number} "
-                        f"CHECK (stream = {number})"
-                    )
+                    f"ALTER TABLE {table} ADD stream smallint NOT NULL DEFAULT {number} "
+                    f"CHECK (stream = {number})"
                 )
             return table
 
@@ -76,10 +76,8 @@ def main() -> None:
         for other in range(10, 60):  # a store has some streams
             add(f"other_{other}", other, stream=True)
             connection.execute(
-                sql(
-                    f"ALTER TABLE eventferry.events ATTACH PARTITION streams.other_{other} "
-                    f"FOR VALUES IN ({other})"
-                )
+                f"ALTER TABLE eventferry.events ATTACH PARTITION streams.other_{other} "
+                f"FOR VALUES IN ({other})"
             )
         connection.execute(
             "ALTER TABLE eventferry.events ATTACH PARTITION streams.leaf FOR VALUES IN (3)"
@@ -90,10 +88,10 @@ def main() -> None:
             return lambda: lab.pgbench(script, clients=clients, seconds=seconds)
 
         def copy(table: str, columns: str = "id, type, data, metadata") -> Callable[[], float]:
-            statement = sql(f"COPY {table} ({columns}) FROM STDIN")
+            statement = f"COPY {table} ({columns}) FROM STDIN"
 
             def measure() -> float:
-                connection.execute(sql(f"TRUNCATE {table}"))
+                connection.execute(f"TRUNCATE {table}")
                 payloads = [
                     "".join(
                         (
@@ -144,30 +142,28 @@ def main() -> None:
             unit="rows/s",
         )
 
-        reads: dict[str, Callable[[], float]] = {}
-        for name, table in tables.items():
-            connection.execute(sql(f"VACUUM ANALYZE {table}"))
-            query = sql(
-                f"SELECT {COLUMNS} FROM {table} WHERE position > %s ORDER BY position LIMIT 1000"
+        for table in tables.values():
+            connection.execute(f"VACUUM ANALYZE {table}")
+        for size in (1000, 5):
+
+            def read(table: str, size: int) -> None:
+                connection.execute(
+                    f"SELECT {COLUMNS} FROM {table} WHERE position > %s ORDER BY position LIMIT {size}",
+                    (0,),
+                    binary=True,
+                    prepare=True,
+                )
+
+            reads = {
+                name: partial(timed, partial(read, table, size), seconds=seconds / 2, unit=size)
+                for name, table in tables.items()
+            }
+            show(
+                f"Read pages of {size} rows",
+                rounds(reads, count=count),
+                baseline="stand-alone table",
+                unit="rows/s",
             )
-            few = sql(
-                f"SELECT {COLUMNS} FROM {table} WHERE position > %s ORDER BY position LIMIT 5"
-            )
-
-            def read(query: LiteralString = query) -> None:
-                connection.execute(query, (0,), binary=True, prepare=True)
-
-            def peek(few: LiteralString = few) -> None:
-                connection.execute(few, (0,), binary=True, prepare=True)
-
-            reads[name] = lambda read=read: timed(read, seconds=seconds / 2, unit=1000)  # type: ignore[misc]
-            reads[f"{name}, 5 rows"] = lambda peek=peek: timed(peek, seconds=seconds / 2, unit=5)  # type: ignore[misc]
-        show(
-            "Read pages of 1,000 rows, and of 5",
-            rounds(reads, count=count),
-            baseline="stand-alone table",
-            unit="rows/s",
-        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What positions cost an append: RETURNING, a look-up afterwards, or not asking (ADR 0003).
 
-python benchmarks/decisions/returning.py [--seconds 2] [--rounds 7]
+python -m benchmarks.decisions.returning [--seconds 2] [--rounds 7]
 """
 
 from __future__ import annotations
@@ -8,16 +8,21 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Callable
-from typing import LiteralString, cast
+from functools import partial
 from uuid import UUID
 
-from testbed import DATA, METADATA, STORE, add_stream, rounds, server, show, timed
+from benchmarks.decisions.testbed import (
+    DATA,
+    METADATA,
+    STORE,
+    add_stream,
+    rounds,
+    server,
+    show,
+    timed,
+)
 
 counter = itertools.count(1)
-
-
-def sql(text: str) -> LiteralString:
-    return cast(LiteralString, text)
 
 
 def new_id() -> UUID:
@@ -48,7 +53,7 @@ def main() -> None:
         add_stream(connection, "streams.users", 1)
 
         def one(ending: str, lookup: bool) -> Callable[[], object]:
-            statement = sql(f"{INSERT} {ending}")
+            statement = f"{INSERT} {ending}"
 
             def append() -> None:
                 event_id = new_id()
@@ -58,12 +63,12 @@ def main() -> None:
                 if ending:
                     done.fetchone()
                 if lookup:
-                    connection.execute(sql(LOOKUP), (event_id,), prepare=True).fetchone()
+                    connection.execute(LOOKUP, (event_id,), prepare=True).fetchone()
 
             return append
 
         def many(ending: str, lookup: bool) -> Callable[[], object]:
-            statement = sql(f"{MANY} {ending}")
+            statement = f"{MANY} {ending}"
 
             def append() -> None:
                 ids = [new_id() for _ in range(100)]
@@ -71,7 +76,7 @@ def main() -> None:
                 if ending:
                     done.fetchall()
                 if lookup:
-                    connection.execute(sql(LOOKUP_MANY), (ids,), prepare=True).fetchall()
+                    connection.execute(LOOKUP_MANY, (ids,), prepare=True).fetchall()
 
             return append
 
@@ -83,9 +88,7 @@ def main() -> None:
                 "INSERT, then look up": form("", True),
             }
             variants = {
-                name: lambda append=append, unit=unit: timed(  # type: ignore[misc]
-                    append, seconds=options.seconds, unit=unit
-                )
+                name: partial(timed, append, seconds=options.seconds, unit=unit)
                 for name, append in appends.items()
             }
             show(

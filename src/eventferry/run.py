@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import count
 from typing import Any
 
 import psycopg
@@ -140,13 +141,14 @@ class Run:
         if self._registered and self._registered.state == "failed":
             return self._ended(End.FAILED, self._registered.error)
         checkpoints = await self._claim(source)
-        while True:
+        for number in count():
             page = await self._next_page(source, checkpoints)
             if not page.count:
                 await self._recovered()  # what was wrong with the store, say, is no more
                 return self._ended(End.IN_FLIGHT if page.in_flight else End.CAUGHT_UP)
-            if page.full:
+            if page.full or number == 1:  # events come faster than runs
                 await self.on_busy()
+            if page.full:
                 self._ahead = asyncio.create_task(self._page(source, page.end))
             outcome = await self._deal(effect, page)
             if isinstance(outcome, Failed):
@@ -155,7 +157,8 @@ class Run:
                 return self._ended(End.STOPPED if outcome is None else End.BUSY)
             checkpoints = outcome.checkpoints
             if self.clock() - self._begun > SLICE_S:
-                return self._ended(End.SLICED)
+                break
+        return self._ended(End.SLICED)
 
     async def _deal(self, effect: Effect, page: Page) -> Outcome | None:
         """Deals with a page, batch by batch; None: the run was asked to stop.

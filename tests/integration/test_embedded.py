@@ -108,14 +108,14 @@ def test_as_root_it_starts_from_programs_that_others_cannot_reach(
     own_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_server.stop()
-    closed = own_server._programs / "postgres"
+    closed = own_server.programs / "postgres"
 
     def barrier(path: Path) -> Path | None:
         return path.parent if path == closed else None
 
     monkeypatch.setattr("eventferry.embedded._closed_parent", barrier)
     own_server.start()
-    assert own_server._programs.is_relative_to(own_server.folder)
+    assert own_server.programs.is_relative_to(own_server.folder)
     assert version(own_server.url()) == 18
 
 

@@ -372,11 +372,21 @@ class AsyncEventStore:
         return missing
 
     async def _version(self, conn: AsyncConnection[Any], stream: str, entity_id: str | None) -> int:
-        """The entity's newest version; 0: it has none."""
+        """The entity's newest version; 0: it has none.
+
+        Raises:
+            StoreError: this store does not give out versions.
+        """
         async with plain_cursor(conn) as cursor:
             await cursor.execute(sql.on_stream("entity_version", stream), (entity_id,))
-            row = await cursor.fetchone()
-        return int(row[0]) if row else 0
+            version, kind = await cursor.fetchone() or (0, None)
+        if kind != "local":
+            raise StoreError(
+                f"{self._shown} is a shared store: versions come there with the events, and are "
+                "given out by the local store of the service that they happen in. Append with "
+                "expected_version there, or without it here"
+            )
+        return int(version)
 
 
 async def _read_committed(conn: AsyncConnection[Any]) -> None:

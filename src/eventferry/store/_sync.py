@@ -365,11 +365,21 @@ class EventStore:
         return missing
 
     def _version(self, conn: Connection[Any], stream: str, entity_id: str | None) -> int:
-        """The entity's newest version; 0: it has none."""
+        """The entity's newest version; 0: it has none.
+
+        Raises:
+            StoreError: this store does not give out versions.
+        """
         with plain_cursor(conn) as cursor:
             cursor.execute(sql.on_stream("entity_version", stream), (entity_id,))
-            row = cursor.fetchone()
-        return int(row[0]) if row else 0
+            version, kind = cursor.fetchone() or (0, None)
+        if kind != "local":
+            raise StoreError(
+                f"{self._shown} is a shared store: versions come there with the events, and are "
+                "given out by the local store of the service that they happen in. Append with "
+                "expected_version there, or without it here"
+            )
+        return int(version)
 
 
 def _read_committed(conn: Connection[Any]) -> None:
