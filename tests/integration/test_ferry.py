@@ -255,3 +255,12 @@ def test_what_is_ferried_is_consumed_by_another_service(
     users.run("ferry")
     assert mails.run("reader").handled == 3
     assert mails.recorded() == [1, 2, 3]
+
+
+def test_the_checkpoint_of_a_ferry_moves_to_events_and_not_to_the_horizon(users: Service) -> None:
+    users.create_stream("orders-stream")
+    users.append(STREAM, numbered(3))
+    users.append("orders-stream", numbered(50))
+    users.run("ferry")
+    assert users.checkpoint("ferry") == users.positions(STREAM)[-1]
+    assert users.checkpoint("ferry") < users.local.horizon(STREAM).position

@@ -378,3 +378,17 @@ def test_a_role_needs_no_more_than_to_insert(conn: psycopg.Connection[Any], url:
     ):
         refused(conn, pg.InsufficientPrivilege, "permission denied", statement)
     conn.rollback()
+
+
+def test_a_role_that_cannot_read_the_sequence_is_refused_instead_of_marking_wrongly(
+    conn: psycopg.Connection[Any],
+) -> None:
+    role = f"blind_{conn.info.dbname}"
+    conn.execute(f"""
+        CREATE ROLE {role};
+        GRANT USAGE ON SCHEMA eventferry, streams TO {role};
+        GRANT UPDATE ON SEQUENCE eventferry.positions TO {role};
+        GRANT INSERT (type, data) ON {TABLE} TO {role};
+        SET LOCAL ROLE {role};""")  # type: ignore[arg-type,unused-ignore]
+    refused(conn, pg.InsufficientPrivilege, "eventferry.positions", INSERT)
+    conn.rollback()

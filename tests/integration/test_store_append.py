@@ -436,3 +436,13 @@ def test_a_store_that_many_threads_open_at_once_opens_one_pool(client: Client) -
 
         list(pool.map(write, range(8)))
         assert len(kept(client)) == 8
+
+
+def test_versions_are_not_given_out_by_a_shared_store(make_database: MakeDatabase) -> None:
+    with EventStore(make_database("shared")) as shared:
+        shared.create_stream(STREAM)
+        for number in (1, 2):  # by INSERT, and by COPY
+            events = [Event("Registered", entity_id="1") for _ in range(number)]
+            with pytest.raises(StoreError, match="is a shared store"):
+                shared.append(STREAM, events, expected_version=0)
+        assert list(shared.read(STREAM)) == []
