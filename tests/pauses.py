@@ -39,7 +39,7 @@ HORIZON = Between(
 MARK = Between(
     "eventferry.mark()",
     r"IF pg_catalog\.pg_try_advisory_xact_lock_shared.*?END IF;",
-    r"IF CASE WHEN pg_catalog\.pg_try_advisory_lock.*?END IF;",
+    r"IF \(CASE WHEN pg_catalog\.pg_try_advisory_lock.*?END IF;",
 )
 """The marker is taken; it is tested whether anybody sleeps."""
 
@@ -70,7 +70,7 @@ def pause(url: str, between: Between) -> Iterator[Gate]:
                 "SELECT pg_get_functiondef(%s::regprocedure)", (between.function,)
             ).fetchone()
             assert row is not None
-            other.execute(sql.SQL(paused(row[0], between)))  # type: ignore[arg-type]
+            other.execute(sql.SQL(paused(row[0], between)))
         yield Gate(url, conn)
 
 
