@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,7 +11,7 @@ import psycopg
 
 T = TypeVar("T")
 
-PATIENCE_S = 30.0
+PATIENCE_S = float(os.environ.get("EVENTFERRY_TEST_PATIENCE_S", "30"))
 """After this long a test gives up. Far more than anything takes: it is no measurement."""
 
 

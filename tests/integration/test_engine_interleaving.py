@@ -16,7 +16,7 @@ import pytest
 
 from eventferry import Context, End, RecordedEvent
 from eventferry.watch import Watch
-from tests.pauses import HORIZON, MARK, pause
+from tests.pauses import HORIZON, MARK, Gate, pause
 from tests.services import NEVER, Service, numbered, query, record, sleeping
 from tests.waiting import until, wait_for_lock
 
@@ -33,8 +33,8 @@ def users(loner: Service) -> Service:
 
 
 @contextmanager
-def meanwhile(work: Callable[[], Any]) -> Iterator[None]:
-    """Does the work in a thread, which has ended when the block ends."""
+def meanwhile(work: Callable[[], Any], gate: Gate | None = None) -> Iterator[None]:
+    """Does the work in a thread, which has ended when the block ends; then the gate is open."""
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -48,6 +48,8 @@ def meanwhile(work: Callable[[], Any]) -> Iterator[None]:
     try:
         yield
     finally:
+        if gate is not None:
+            gate.open()
         thread.join()
     if errors:
         raise errors[0]
@@ -86,7 +88,7 @@ def test_an_append_between_the_head_and_the_markers_is_not_passed(users: Service
     users.append(STREAM, numbered(1))
     users.look("reader")
     writer = psycopg.connect(users.local_url)
-    with pause(users.local_url, HORIZON) as gate, meanwhile(lambda: users.look("reader")):
+    with pause(users.local_url, HORIZON) as gate, meanwhile(lambda: users.look("reader"), gate):
         gate.wait()
         users.local.append(STREAM, numbered(1, first=2), connection=writer)
         users.append(STREAM, numbered(1, first=3))
@@ -104,7 +106,7 @@ def test_what_commits_while_the_horizon_is_asked_is_read(users: Service) -> None
     writer = psycopg.connect(users.local_url)
     users.local.append(STREAM, numbered(1, first=2), connection=writer)
     users.append(STREAM, numbered(1, first=3))
-    with pause(users.local_url, HORIZON) as gate, meanwhile(lambda: users.look("reader")):
+    with pause(users.local_url, HORIZON) as gate, meanwhile(lambda: users.look("reader"), gate):
         gate.wait()
         writer.commit()
         gate.open()
@@ -194,7 +196,7 @@ def test_a_reader_that_goes_to_sleep_inside_of_an_append_gets_it(users: Service)
     users.append(STREAM, numbered(1))
     with (
         pause(users.local_url, MARK) as gate,
-        meanwhile(lambda: users.append(STREAM, numbered(1, first=2))),
+        meanwhile(lambda: users.append(STREAM, numbered(1, first=2)), gate),
     ):
         gate.wait()
         with users.worker() as worker:
