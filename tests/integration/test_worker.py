@@ -235,6 +235,45 @@ def test_what_a_killed_worker_was_at_is_handled_by_the_next(
     assert here.stop() == [0]
 
 
+FREEZING = """
+    import os, signal
+    from pathlib import Path
+
+    def handle(event, context):
+        context.connection.execute(
+            "INSERT INTO effects (projection, event_id, stream, position, n)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            (context.projection, event.id, event.stream, event.position, event.data["n"]),
+        )
+        if event.data["n"] == 2 and Path("freeze").exists():
+            Path("freeze").unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            context.connection.execute("SELECT 1")
+    """
+
+
+def test_a_frozen_worker_is_taken_over_and_does_no_harm_when_it_thaws(
+    users: Service, tmp_path: Path
+) -> None:
+    """The server ends its transaction after handler_timeout, and another one goes on."""
+    configuration = CONFIGURATION.format(url=users.local_url) + 'handler_timeout = "300ms"\n'
+    with deployed(tmp_path, configuration, FREEZING) as service:
+        (tmp_path / "freeze").touch()
+        users.append(STREAM, numbered(3))
+        frozen = service.start()
+        until(lambda: not (tmp_path / "freeze").exists())
+        service.start()
+        until(lambda: users.recorded() == [1, 2, 3])
+        frozen.send_signal(signal.SIGCONT)
+        users.append(STREAM, numbered(1, first=4))
+        until(lambda: users.recorded() == [1, 2, 3, 4])
+        assert service.stop() == [0, 0], service.log
+    assert users.recorded() == [1, 2, 3, 4]
+    known = users.known("reader")
+    assert known is not None
+    assert (known.state, known.error) == ("idle", None)
+
+
 # ---- outages
 
 
