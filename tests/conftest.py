@@ -10,7 +10,7 @@ import pytest
 
 from eventferry.embedded import EmbeddedServer
 from tests.databases import Databases, Kind, running_server
-from tests.environment import PERMITS, POSTGRES_15, require
+from tests.environment import PERMITS, require
 from tests.services import Service
 
 
@@ -26,13 +26,13 @@ def server_databases() -> Iterator[Databases]:
 
 @pytest.fixture(scope="session")
 def server(server_databases: Databases) -> EmbeddedServer:
-    """PostgreSQL 18, shared by the tests: don't stop it (see `own_server`)."""
+    """A PostgreSQL, shared by the tests: don't stop it (see `own_server`)."""
     return server_databases.server
 
 
 @pytest.fixture
 def own_server() -> Iterator[EmbeddedServer]:
-    """PostgreSQL 18 for one test alone, which may stop, crash and restart it."""
+    """A PostgreSQL for one test alone, which may stop, crash and restart it."""
     with running_server() as server:
         yield server
 
@@ -53,31 +53,6 @@ def make_database(databases: Databases) -> MakeDatabase:
 def empty_database(databases: Databases) -> str:
     """The URL of a fresh database without any of our tables."""
     return databases.make_empty()
-
-
-@pytest.fixture(scope="session")
-def server_databases_15() -> Iterator[Databases]:
-    require((POSTGRES_15 / "postgres").exists(), f"PostgreSQL 15 in {POSTGRES_15}")
-    with running_server(POSTGRES_15) as server:
-        yield Databases(server)
-
-
-@pytest.fixture
-def databases_15(server_databases_15: Databases) -> Iterator[Databases]:
-    yield server_databases_15
-    server_databases_15.drop_all()
-
-
-@pytest.fixture
-def make_database_15(databases_15: Databases) -> MakeDatabase:
-    """As `make_database`, on PostgreSQL 15: the oldest that is supported."""
-    return databases_15.make
-
-
-@pytest.fixture
-def postgres15_url(databases_15: Databases) -> str:
-    """The URL of a fresh database on PostgreSQL 15, without any of our tables."""
-    return databases_15.make_empty()
 
 
 class MakeService(Protocol):

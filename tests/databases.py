@@ -10,7 +10,10 @@ from itertools import count
 from pathlib import Path
 from typing import Literal
 
+import pytest
+
 from eventferry.embedded import EmbeddedServer
+from tests.environment import PROGRAMS
 
 Kind = Literal["local", "shared"]
 
@@ -24,12 +27,14 @@ SETTINGS = {
 
 
 @contextmanager
-def running_server(programs: Path | None = None) -> Iterator[EmbeddedServer]:
+def running_server() -> Iterator[EmbeddedServer]:
     """A server with nothing in it, on a Unix socket and a free TCP port."""
+    if PROGRAMS is not None and not (PROGRAMS / "postgres").exists():
+        pytest.fail(f"EVENTFERRY_TEST_POSTGRES asks for what {PROGRAMS} lacks", pytrace=False)
     # Not pytest's tmp_path: as root, PostgreSQL runs as a user who may not enter it.
     folder = Path(tempfile.mkdtemp(prefix="eventferry-test-"))
     try:
-        with EmbeddedServer(folder, 0, SETTINGS, programs=programs) as server:
+        with EmbeddedServer(folder, 0, SETTINGS, programs=PROGRAMS) as server:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,13 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PERMITS = REPOSITORY.parent / "shared" / "data" / "permits.cloudevents.jsonl"
-POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+
+EMBEDDED = 18
+"""The PostgreSQL of the extra `embedded`."""
+POSTGRES = int(os.environ.get("EVENTFERRY_TEST_POSTGRES", EMBEDDED))
+"""Which PostgreSQL the tests run on; another one than the embedded comes from the system."""
+PROGRAMS = None if POSTGRES == EMBEDDED else Path(f"/usr/lib/postgresql/{POSTGRES}/bin")
+"""Where its programs are; None: in the extra."""
 
 
 def require(condition: object, reason: str) -> None:

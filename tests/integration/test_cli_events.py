@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.command_line import PROGRAM, CommandLine, cloud_event
 from tests.conftest import MakeDatabase
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -139,6 +141,25 @@ def test_a_reader_that_has_enough_ends_it_quietly(users: CommandLine) -> None:
         said = process.stderr.read()
 
     assert (process.returncode, said) == (0, b"")
+
+
+def test_a_reader_follows_what_is_appended(users: CommandLine) -> None:
+    users("events", "append", "users-stream", stdin=cloud_event(1))
+    with users.started("events", "read", "users-stream", "--follow") as reader:
+        assert reader.stdout is not None
+        first = json.loads(reader.stdout.readline())
+        users("events", "append", "users-stream", stdin=cloud_event(2))
+        second = json.loads(reader.stdout.readline())
+        reader.send_signal(signal.SIGINT)
+        reader.wait(PATIENCE_S)
+    assert [event["data"] for event in (first, second)] == [
+        json.loads(cloud_event(n))["data"] for n in (1, 2)
+    ]
+
+
+def test_following_goes_forwards_without_an_end(users: CommandLine) -> None:
+    for option in ("--backwards", "--limit=3", "--before=7"):
+        assert users("events", "read", "users-stream", "--follow", option).code == 2
 
 
 def test_an_unknown_stream_says_how_to_create_it(users: CommandLine) -> None:

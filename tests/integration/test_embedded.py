@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from eventferry.embedded import EmbeddedServer, EmbeddedServerError
+from tests.environment import POSTGRES
 
 
 def version(url: str) -> int:
@@ -21,11 +22,7 @@ def version(url: str) -> int:
 
 
 def test_it_answers_on_its_socket_and_on_tcp(server: EmbeddedServer) -> None:
-    assert version(server.url()) == version(server.url(tcp=True)) == 18
-
-
-def test_postgresql_15_is_driven_by_the_same_class(postgres15_url: str) -> None:
-    assert version(postgres15_url) == 15
+    assert version(server.url()) == version(server.url(tcp=True)) == POSTGRES
 
 
 def test_a_copy_of_a_database_has_what_the_template_has(
@@ -48,7 +45,7 @@ def test_it_comes_back_after_a_stop_and_after_a_crash(own_server: EmbeddedServer
         with pytest.raises(psycopg.OperationalError):
             version(url)
         own_server.start()
-        assert version(url) == 18
+        assert version(url) == POSTGRES
 
 
 def test_stop_is_safe_before_start_and_twice(tmp_path: Path) -> None:
@@ -116,7 +113,7 @@ def test_as_root_it_starts_from_programs_that_others_cannot_reach(
     monkeypatch.setattr("eventferry.embedded._closed_parent", barrier)
     own_server.start()
     assert own_server.programs.is_relative_to(own_server.folder)
-    assert version(own_server.url()) == 18
+    assert version(own_server.url()) == POSTGRES
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the user")

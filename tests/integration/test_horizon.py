@@ -47,12 +47,10 @@ class Store:
         return [event.type for stream in streams for event in self.store.read(stream)]
 
 
-@pytest.fixture(params=["PostgreSQL 18", "PostgreSQL 15"])
-def stores(request: pytest.FixtureRequest) -> Iterator[Store]:
-    name = "make_database_15" if request.param.endswith("15") else "make_database"
-    make: MakeDatabase = request.getfixturevalue(name)
+@pytest.fixture
+def stores(make_database: MakeDatabase) -> Iterator[Store]:
     with ExitStack() as stack:
-        yield Store(make("local", "users"), stack)
+        yield Store(make_database("local", "users"), stack)
 
 
 def test_a_reader_without_the_horizon_misses_an_event_and_one_with_it_does_not(
@@ -95,12 +93,10 @@ def test_a_held_open_append_delays_neither_readers_nor_writers_of_others(stores:
 
 
 def test_an_open_transaction_that_has_appended_nothing_delays_nobody(
-    stores: Store, request: pytest.FixtureRequest
+    stores: Store, make_database: MakeDatabase
 ) -> None:
     stores.open().execute("CREATE TABLE busy AS SELECT 1")
-    is_15 = "15" in request.node.name
-    make: MakeDatabase = request.getfixturevalue("make_database_15" if is_15 else "make_database")
-    elsewhere = make("local", "others")
+    elsewhere = make_database("local", "others")
     with EventStore(elsewhere) as other:
         other.create_stream("a")
     stores.open(elsewhere).execute("INSERT INTO streams.a (type) VALUES ('Held')")

@@ -22,11 +22,9 @@ MARKERS = """
      ORDER BY 1, 2"""
 
 
-@pytest.fixture(params=["PostgreSQL 18", "PostgreSQL 15"])
-def url(request: pytest.FixtureRequest) -> str:
-    name = "make_database_15" if request.param.endswith("15") else "make_database"
-    make: MakeDatabase = request.getfixturevalue(name)
-    url = make("local", "users")
+@pytest.fixture
+def url(make_database: MakeDatabase) -> str:
+    url = make_database("local", "users")
     with EventStore(url) as store:
         store.create_stream("users-stream")
         store.create_stream("others")

@@ -35,14 +35,9 @@ STREAM = "users-stream"
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-everywhere = pytest.mark.parametrize("client", [*FORMS, "sync on PostgreSQL 15"], indirect=True)
-
-
 @pytest.fixture(params=FORMS)
-def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    form, _, old = request.param.partition(" ")
-    make: MakeDatabase = request.getfixturevalue("make_database_15" if old else "make_database")
-    with Client(form, make("local", "users")) as client:
+def client(request: pytest.FixtureRequest, make_database: MakeDatabase) -> Iterator[Client]:
+    with Client(request.param, make_database("local", "users")) as client:
         client.store.create_stream(STREAM)
         yield client
 
@@ -81,7 +76,6 @@ def test_one_event_is_committed_at_once(client: Client) -> None:
     assert (appended.ids, appended.positions()) == ((event.id,), (found.position,))
 
 
-@everywhere
 def test_many_events_keep_their_order(client: Client) -> None:
     events = [Event(f"Event{number}") for number in range(100)]
     appended = client.store.append(STREAM, (event for event in events))
@@ -130,7 +124,6 @@ def test_an_append_waits_for_the_callers_commit(client: Client, count: int) -> N
     assert len(kept(client)) == count
 
 
-@everywhere
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_append_goes_with_the_callers_rollback(client: Client, count: int) -> None:
     conn = client.connect()
@@ -270,7 +263,6 @@ def test_versions_go_on_from_the_expected_one(client: Client, store: EventStore)
     ]
 
 
-@everywhere
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_version_conflict_leaves_the_transaction_usable(client: Client, count: int) -> None:
     store, conn = client.store, client.connect()
@@ -287,7 +279,6 @@ def test_a_version_conflict_leaves_the_transaction_usable(client: Client, count:
     assert types(client) == ["A", "B", "Before", "C", "D"][: 3 + count]
 
 
-@everywhere
 @pytest.mark.parametrize("count", [1, 2])
 def test_of_five_writers_that_expect_the_same_version_one_succeeds(
     client: Client, count: int
@@ -348,7 +339,6 @@ def test_versions_are_of_one_entity_a_call(store: EventStore) -> None:
 # The same id again
 
 
-@everywhere
 @pytest.mark.parametrize("version", [None, 0])
 def test_an_append_may_be_repeated(client: Client, version: int | None) -> None:
     store, (a, b, c) = client.store, of_entity("A", "B", "C")
@@ -403,7 +393,6 @@ def test_other_content_under_the_same_id_is_refused(client: Client) -> None:
     assert types(client) == ["A", "Before", "After"]
 
 
-@everywhere
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_one_of_two_that_append_the_same_event_at_once_does(

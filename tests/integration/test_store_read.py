@@ -180,3 +180,36 @@ def test_the_default_isolation_of_the_database_does_not_matter(client: Client, l
     store.append(STREAM, event, expected_version=0)
     store.append(STREAM, [event, Event("A2", entity_id="1")], expected_version=0)
     assert types(store.read(STREAM)) == ["A", "A2"]
+
+
+def test_a_read_goes_backwards_between_positions_and_by_types_page_by_page(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("_async", "_sync"):
+        monkeypatch.setattr(f"eventferry.store.{module}.PAGE_SIZE", 3)
+    client.store.append(STREAM, [Event("odd" if n % 2 else "even", {"n": n}) for n in range(10)])
+    positions = [event.position for event in client.store.read(STREAM)]
+
+    def read(**options: Any) -> list[int]:
+        return [event.data["n"] for event in client.store.read(STREAM, **options)]
+
+    assert read(backwards=True) == [*range(9, -1, -1)]
+    assert read(types=["odd"]) == [1, 3, 5, 7, 9]
+    assert read(types=["odd"], backwards=True, limit=4) == [9, 7, 5, 3]
+    assert read(types=[]) == []
+    assert read(after=positions[2], before=positions[7]) == [3, 4, 5, 6]
+    assert read(after=positions[2], before=positions[7], backwards=True, limit=3) == [6, 5, 4]
+    assert read(before=positions[0]) == []
+
+
+def test_a_read_backwards_begins_at_the_horizon(client: Client) -> None:
+    client.store.append(STREAM, Event("seen"))
+    with psycopg.connect(client.url) as late:
+        late.execute(f"INSERT INTO streams.\"{STREAM}\" (type) VALUES ('held open')")
+        client.store.append(STREAM, Event("behind it"))
+        assert [e.type for e in client.store.read(STREAM, backwards=True)] == ["seen"]
+
+
+def test_a_negative_limit_is_refused(store: EventStore) -> None:
+    with pytest.raises(ValueError, match="limit must be 0 or more"):
+        list(store.read(STREAM, limit=-1))

@@ -31,13 +31,6 @@ KNOWN = migration.known()
 NEWEST = KNOWN[-1].number
 
 
-@pytest.fixture(params=["PostgreSQL 18", "PostgreSQL 15"])
-def empty(request: pytest.FixtureRequest) -> str:
-    name = "postgres15_url" if request.param.endswith("15") else "empty_database"
-    url: str = request.getfixturevalue(name)
-    return url
-
-
 @pytest.fixture
 def local(make_database: MakeDatabase) -> str:
     return make_database("local", "users")
@@ -48,27 +41,29 @@ def rows(url: str, statement: str) -> list[Any]:
         return conn.execute(statement).fetchall()  # type: ignore[arg-type,unused-ignore]
 
 
-def test_an_empty_database_becomes_a_store_and_a_second_time_changes_nothing(empty: str) -> None:
-    applied = migrate(empty, kind="local", service="users")
+def test_an_empty_database_becomes_a_store_and_a_second_time_changes_nothing(
+    empty_database: str,
+) -> None:
+    applied = migrate(empty_database, kind="local", service="users")
     assert applied == tuple(f"{m.number:04} {m.name}" for m in migration.known())
-    (identity,) = rows(empty, "SELECT id, kind, service FROM eventferry.store")
+    (identity,) = rows(empty_database, "SELECT id, kind, service FROM eventferry.store")
     assert identity[1:] == ("local", "users")
-    assert migrate(empty, kind="local", service="users") == ()
-    assert rows(empty, "SELECT id, kind, service FROM eventferry.store") == [identity]
+    assert migrate(empty_database, kind="local", service="users") == ()
+    assert rows(empty_database, "SELECT id, kind, service FROM eventferry.store") == [identity]
 
 
-def test_of_many_that_migrate_at_once_one_does(empty: str) -> None:
+def test_of_many_that_migrate_at_once_one_does(empty_database: str) -> None:
     start = Barrier(6)
 
     def run(_: int) -> tuple[str, ...]:
         start.wait()
-        return migrate(empty, kind="local", service="users")
+        return migrate(empty_database, kind="local", service="users")
 
     with ThreadPoolExecutor(6) as pool:
         outcomes = sorted(pool.map(run, range(6)))
     assert outcomes[:-1] == [()] * 5
     assert len(outcomes[-1]) == len(migration.known())
-    assert rows(empty, "SELECT count(*) FROM eventferry.store") == [(1,)]
+    assert rows(empty_database, "SELECT count(*) FROM eventferry.store") == [(1,)]
 
 
 def test_processes_may_migrate_at_once_too(empty_database: str) -> None:
@@ -156,11 +151,11 @@ def test_a_migration_that_fails_leaves_the_store_as_it_was(local: str) -> None:
 
 
 @pytest.mark.usefixtures("failing")
-def test_a_first_migration_that_fails_leaves_nothing(empty: str) -> None:
+def test_a_first_migration_that_fails_leaves_nothing(empty_database: str) -> None:
     with pytest.raises(psycopg.errors.DivisionByZero):
-        migrate(empty, kind="local", service="users")
+        migrate(empty_database, kind="local", service="users")
     schemas = "SELECT nspname FROM pg_namespace WHERE nspname IN ('eventferry', 'streams')"
-    assert rows(empty, schemas) == []
+    assert rows(empty_database, schemas) == []
 
 
 def test_a_local_store_belongs_to_one_service(local: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from eventferry.event import Event
+    from eventferry.store import EventStore
 
 BATCH = 500
 """Lines a transaction."""
@@ -63,15 +65,24 @@ def add_to(app: typer.Typer) -> None:
         "read",
         examples=(
             "eventferry events read users-stream --after 100 --limit 10",
-            "eventferry events read users-stream | jq .type",
+            "eventferry events read users-stream --backwards --limit 1 --type UserRegistered",
+            "eventferry events read users-stream --follow | jq .type",
         ),
     )
     def read(
         call: Call,
         stream: Annotated[str, typer.Argument(help="It must exist.", show_default=False)],
         environment: EnvironmentOption = Environment.LOCAL,
-        after: Annotated[int, typer.Option(min=0, help="The position to begin after.")] = 0,
+        after: Annotated[int, typer.Option(min=0, help="Only after this position.")] = 0,
+        before: Annotated[int | None, typer.Option(help="Only before this position.")] = None,
+        types: Annotated[
+            list[str] | None, typer.Option("--type", help="Only of this type; repeat it for more.")
+        ] = None,
         limit: Annotated[int | None, typer.Option(min=0, help="How many; all by default.")] = None,
+        backwards: Annotated[bool, typer.Option("--backwards", help="The newest first.")] = False,
+        follow: Annotated[
+            bool, typer.Option("--follow", help="Go on with what is appended, until Ctrl-C.")
+        ] = False,
     ) -> Report:
         """Print a stream as CloudEvents lines.
 
@@ -81,13 +92,34 @@ def add_to(app: typer.Typer) -> None:
         """
         from eventferry.store import EventStore
 
-        with EventStore(url_of(call.config(), environment)) as store:
-            lines = _lines(store.read(stream, after=after, limit=limit))
+        if follow and (backwards or call.json or (before, limit) != (None, None)):
+            raise typer.BadParameter("--follow goes with --after and --type only")
+        config = call.config()
+        with EventStore(url_of(config, environment)) as store:
+            if follow:
+                _follow(store, stream, after, types, config.poll_interval.total_seconds())
+            events = store.read(
+                stream, after=after, before=before, types=types, limit=limit, backwards=backwards
+            )
             if call.json:
-                return _enveloped(call.command, lines)
-            for line in lines:
+                return _enveloped(call.command, _lines(events))
+            for line in _lines(events):
                 print(line)
         return Report(is_printed=True)
+
+
+def _follow(
+    store: EventStore, stream: str, after: int, types: list[str] | None, poll_s: float
+) -> NoReturn:
+    """Prints what there is, and what comes, each line at once."""
+    from eventferry import cloudevent
+
+    while True:
+        horizon = store.horizon(stream).position
+        for event in store.read(stream, after=after, before=horizon + 1, types=types):
+            print(cloudevent.format_line(event), flush=True)
+        after = max(after, horizon)  # not the last event's: those of other types are done with
+        time.sleep(poll_s)
 
 
 def _lines(events: Iterable[Any]) -> Iterator[str]:

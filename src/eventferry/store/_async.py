@@ -180,31 +180,50 @@ class AsyncEventStore:
         stream: str,
         *,
         after: int = 0,
+        before: int | None = None,
+        types: Iterable[str] | None = None,
         limit: int | None = None,
+        backwards: bool = False,
     ) -> AsyncIterator[RecordedEvent]:
         """The stream's events in order, up to the horizon that it has when the reading begins.
 
-        Memory holds one page at a time, and no transaction stays open between pages.
+        Memory holds one page at a time, and no transaction stays open between pages. To read on
+        later, pass the position of the last event as `after` (backwards: as `before`).
 
         Args:
             stream: The name of the stream.
-            after: The position to begin after.
+            after: Only events after this position.
+            before: Only events before this position; None: up to the horizon.
+            types: Only events of these types; None: of all.
             limit: How many events at most; None: all.
+            backwards: The newest first.
 
         Raises:
+            ValueError: `limit` is negative.
             UnknownStream, StoreNotMigrated, StoreUnavailable
         """
-        horizon = await self.horizon(stream)
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must be 0 or more, or None for all events, not {limit}")
+        wanted = None if types is None else list(types)
+        upto = (await self.horizon(stream)).position
+        if before is not None:
+            upto = min(upto, before - 1)
         left = limit
         while left is None or left > 0:
             size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-            async with self._use(None) as conn:
-                page = await select_after(conn, (stream,), (after,), horizon.position, size)
+            async with self._use(None) as conn, event_cursor(conn) as cursor:
+                statement = _row.select_between(stream, by_type=types is not None, down=backwards)
+                bounds = [after, upto] if wanted is None else [after, upto, wanted]
+                await cursor.execute(statement, [*bounds, size])
+                page = await cursor.fetchall()
             for event in page:
                 yield event
             if len(page) < size:
                 return
-            after = page[-1].position
+            if backwards:
+                upto = page[-1].position - 1
+            else:
+                after = page[-1].position
             left = None if left is None else left - size
 
     async def read_entity(
@@ -423,24 +442,6 @@ async def horizon(conn: AsyncConnection[Any], streams: Sequence[str], store: str
                 stream=stream,
             )
     return found
-
-
-async def select_after(
-    conn: AsyncConnection[Any],
-    streams: tuple[str, ...],
-    after: Sequence[int],
-    horizon: int,
-    limit: int,
-) -> list[RecordedEvent]:
-    """The events of the streams, each after its position, in the store's order."""
-    parameters: list[int] = []
-    for position in after:
-        parameters += (position, horizon, limit)
-    if len(streams) > 1:
-        parameters.append(limit)
-    async with event_cursor(conn) as cursor:
-        await cursor.execute(_row.select(streams, "select_after"), parameters)
-        return await cursor.fetchall()
 
 
 def event_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[RecordedEvent]:

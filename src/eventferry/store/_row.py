@@ -213,3 +213,21 @@ def select(streams: tuple[str, ...], condition: str) -> bytes:
         pgsql.SQL(" UNION ALL ").join(pgsql.SQL("({})").format(branch) for branch in branches)
         + pgsql.SQL(" ORDER BY position LIMIT %s")
     ).as_bytes(None)
+
+
+@lru_cache(maxsize=4096)
+def select_between(stream: str, *, by_type: bool, down: bool) -> bytes:
+    """The events of one stream between two positions, all or of some types, in either direction.
+
+    Raises:
+        InvalidStreamName: no stream can be called that.
+    """
+    require_stream_name(stream)
+    return sql.composed(
+        "select_between",
+        label=pgsql.Literal(stream),
+        columns=pgsql.SQL(", ").join(map(pgsql.Identifier, SELECTED)),
+        stream=sql.table(stream),
+        types=pgsql.SQL("AND type = ANY (%s)" if by_type else ""),
+        direction=pgsql.SQL("DESC" if down else "ASC"),
+    ).as_bytes(None)

@@ -179,31 +179,50 @@ class EventStore:
         stream: str,
         *,
         after: int = 0,
+        before: int | None = None,
+        types: Iterable[str] | None = None,
         limit: int | None = None,
+        backwards: bool = False,
     ) -> Iterator[RecordedEvent]:
         """The stream's events in order, up to the horizon that it has when the reading begins.
 
-        Memory holds one page at a time, and no transaction stays open between pages.
+        Memory holds one page at a time, and no transaction stays open between pages. To read on
+        later, pass the position of the last event as `after` (backwards: as `before`).
 
         Args:
             stream: The name of the stream.
-            after: The position to begin after.
+            after: Only events after this position.
+            before: Only events before this position; None: up to the horizon.
+            types: Only events of these types; None: of all.
             limit: How many events at most; None: all.
+            backwards: The newest first.
 
         Raises:
+            ValueError: `limit` is negative.
             UnknownStream, StoreNotMigrated, StoreUnavailable
         """
-        horizon = self.horizon(stream)
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must be 0 or more, or None for all events, not {limit}")
+        wanted = None if types is None else list(types)
+        upto = (self.horizon(stream)).position
+        if before is not None:
+            upto = min(upto, before - 1)
         left = limit
         while left is None or left > 0:
             size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-            with self._use(None) as conn:
-                page = select_after(conn, (stream,), (after,), horizon.position, size)
+            with self._use(None) as conn, event_cursor(conn) as cursor:
+                statement = _row.select_between(stream, by_type=types is not None, down=backwards)
+                bounds = [after, upto] if wanted is None else [after, upto, wanted]
+                cursor.execute(statement, [*bounds, size])
+                page = cursor.fetchall()
             for event in page:
                 yield event
             if len(page) < size:
                 return
-            after = page[-1].position
+            if backwards:
+                upto = page[-1].position - 1
+            else:
+                after = page[-1].position
             left = None if left is None else left - size
 
     def read_entity(
@@ -416,24 +435,6 @@ def horizon(conn: Connection[Any], streams: Sequence[str], store: str) -> Horizo
                 stream=stream,
             )
     return found
-
-
-def select_after(
-    conn: Connection[Any],
-    streams: tuple[str, ...],
-    after: Sequence[int],
-    horizon: int,
-    limit: int,
-) -> list[RecordedEvent]:
-    """The events of the streams, each after its position, in the store's order."""
-    parameters: list[int] = []
-    for position in after:
-        parameters += (position, horizon, limit)
-    if len(streams) > 1:
-        parameters.append(limit)
-    with event_cursor(conn) as cursor:
-        cursor.execute(_row.select(streams, "select_after"), parameters)
-        return cursor.fetchall()
 
 
 def event_cursor(conn: Connection[Any]) -> psycopg.Cursor[RecordedEvent]:

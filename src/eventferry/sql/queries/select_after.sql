@@ -1,3 +1,0 @@
--- after, horizon, limit
-SELECT {label}::text AS stream, {columns} FROM {stream}
- WHERE position > %s AND position <= %s ORDER BY position LIMIT %s
