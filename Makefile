@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 # One core runs the tests, the other one the servers that they talk to.
 WORKERS ?= 2
+# The one that the tests run on; another one than 18 is the system's.
+POSTGRES ?= 18
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -21,8 +23,8 @@ demo: $(INSTALLED) ## Two services and a shared store on this machine
 test: lint test-only ## Lint, then all tests: what CI runs, and you before a commit
 
 test-only: $(INSTALLED) ## All tests, without lint
-	@echo "== pytest, $(WORKERS) at a time"
-	@$(BIN)/pytest -n $(WORKERS)
+	@echo "== pytest on PostgreSQL $(POSTGRES), $(WORKERS) at a time"
+	@EVENTFERRY_TEST_POSTGRES=$(POSTGRES) $(BIN)/pytest -n $(WORKERS)
 
 lint: $(INSTALLED) ## Style, types, layers, and generated files up to date
 	@echo "== ruff"

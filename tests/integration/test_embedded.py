@@ -58,11 +58,12 @@ def test_stop_is_safe_before_start_and_twice(tmp_path: Path) -> None:
 def test_it_ends_with_a_killed_process(own_server: EmbeddedServer) -> None:
     own_server.stop()
     program = (
-        "import sys; from eventferry.embedded import EmbeddedServer;"
-        "server = EmbeddedServer(sys.argv[1]); server.start(); print(flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from eventferry.embedded import EmbeddedServer;"
+        "server = EmbeddedServer(sys.argv[1], programs=Path(sys.argv[2])); server.start();"
+        "print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", program, own_server.folder],
+        [sys.executable, "-c", program, own_server.folder, own_server.programs],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
