@@ -76,3 +76,6 @@ def deployed(folder: Path, configuration: str, handlers: str = "") -> Iterator[D
         for worker in service.workers:
             worker.kill()
             worker.wait()
+        # where a test has loaded the configuration in its own process
+        sys.modules.pop("handlers", None)
+        sys.path[:] = [entry for entry in sys.path if entry != str(folder)]

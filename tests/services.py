@@ -95,6 +95,8 @@ class Service:
         self.shared = EventStore(shared_url)
 
     def close(self) -> None:
+        """Closes the connections of its stores; they come back when they are needed."""
+        disconnect()
         self.local.close()
         self.shared.close()
 
@@ -212,7 +214,7 @@ class Service:
     def known(self, name: str) -> Registered | None:
         """What its local store knows of a projection; None: it never ran."""
         with (
-            psycopg.connect(self.local_url) as conn,
+            psycopg.connect(self.local_url, autocommit=True) as conn,
             conn.cursor(row_factory=class_row(Registered)) as cursor,
         ):
             return cursor.execute(sql.query("projections"), (HEARTBEAT_S * 3, [name])).fetchone()
@@ -331,9 +333,32 @@ class RunningWorker:
 
 
 def query(url: str, statement: LiteralString, parameters: Sequence[Any] = ()) -> list[Any]:
-    """The rows of a statement of the test's own."""
-    with psycopg.connect(url, autocommit=True) as conn:
-        return conn.execute(statement, parameters).fetchall()
+    """The rows of a statement of the test's own.
+
+    Its connection stays open, as tests ask again and again; `disconnect` closes it.
+    """
+    with _asking:
+        for attempt in (1, 2):
+            if url not in _questions:
+                _questions[url] = psycopg.connect(url, autocommit=True)
+            try:
+                return _questions[url].execute(statement, parameters).fetchall()
+            except psycopg.OperationalError:  # its server was away since
+                _questions.pop(url).close()
+                if attempt == 2:
+                    raise
+    raise AssertionError
+
+
+def disconnect() -> None:
+    """Closes the connections of `query`."""
+    with _asking:
+        while _questions:
+            _questions.popitem()[1].close()
+
+
+_questions: dict[str, psycopg.Connection[Any]] = {}
+_asking = threading.Lock()
 
 
 def sleeping(url: str) -> set[str]:
