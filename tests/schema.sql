@@ -226,7 +226,8 @@ CREATE TABLE eventferry.checkpoints (
     incarnation uuid NOT NULL,
     "position" bigint NOT NULL,
     event_id uuid,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    replay_until bigint DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='50');
 

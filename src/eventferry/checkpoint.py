@@ -37,6 +37,8 @@ class Checkpoint:
     """Of the last event dealt with; 0: none yet."""
     event_id: UUID | None
     """That event's id."""
+    replay_until: int = 0
+    """Events up to this position were there before the projection began."""
 
 
 Checkpoints = tuple[Checkpoint, ...]

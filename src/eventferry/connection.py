@@ -2,7 +2,8 @@
 
 Owns the connection options, the translation of errors by SQLSTATE and constraint name, and
 the question whether an error is an outage (the store's fault, and worth another try) or not.
-Nothing here sets the state of a session: PgBouncer may hand it to somebody else.
+Nothing here sets the state of a session: PgBouncer may hand it to somebody else. Nothing is
+prepared, until a connection of a pool is known to be direct (`store._async.configure`).
 """
 
 from __future__ import annotations
@@ -34,19 +35,21 @@ from eventferry.errors import (
 CONNECT_TIMEOUT_S = 10
 
 
-def options(name: str, *, pooled: bool = False) -> dict[str, Any]:
+PREPARE_THRESHOLD = 5
+"""A direct connection prepares a statement when it is executed this often."""
+
+
+def options(name: str) -> dict[str, Any]:
     """What to pass to `psycopg.connect`, beside the URL, for a connection of ours.
 
     Args:
         name: What `pg_stat_activity` shows as the application.
-        pooled: Whether a pooler such as PgBouncer stands in between, where prepared
-            statements would meet another server connection.
     """
     return {
         "autocommit": True,
         "application_name": f"eventferry {name}",
         "connect_timeout": CONNECT_TIMEOUT_S,
-        "prepare_threshold": None if pooled else 5,
+        "prepare_threshold": None,
         # a peer that is gone without a word is noticed in about 30 s, not in two hours
         "keepalives": 1,
         "keepalives_idle": 15,
@@ -54,11 +57,6 @@ def options(name: str, *, pooled: bool = False) -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
     }
-
-
-async def read_committed(conn: psycopg.AsyncConnection[Any]) -> None:
-    """Configures a pool's connection: its transactions begin as READ COMMITTED."""
-    await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
 
 
 def is_outage(error: BaseException) -> bool:

@@ -16,7 +16,9 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventferry import migration, sql
 from eventferry.config import Config
-from eventferry.connection import options, read_committed, shown, translated
+from eventferry.connection import options, shown, translated
+from eventferry.store._async import configure as configure_async
+from eventferry.store._sync import configure
 
 POOL: dict[str, Any] = {
     "min_size": 0,
@@ -55,7 +57,8 @@ class Pools:
             )
             self.handlers = ConnectionPool(
                 self.config.local_url,
-                kwargs=self._options("local"),
+                kwargs=options(self.config.service),
+                configure=configure,
                 max_size=self.size,
                 name="eventferry handlers",
                 **POOL,
@@ -90,21 +93,10 @@ class Pools:
     def _url(self, environment: str) -> str:
         return self.config.local_url if environment == "local" else self.config.shared_url
 
-    def _options(self, environment: str) -> dict[str, Any]:
-        listen = (
-            self.config.local_listen_url
-            if environment == "local"
-            else self.config.shared_listen_url
-        )
-        url = self._url(environment)
-        # a listen URL of its own says that a pooler stands between
-        pooled = listen is not None and listen != url
-        return options(self.config.service, pooled=pooled)
-
     async def _open(
         self, environment: str, stack: AsyncExitStack
     ) -> AsyncConnectionPool[AsyncConnection[Any]]:
-        arguments = self._options(environment)
+        arguments = options(self.config.service)
         store = self.shown(environment)
         # once by hand: a pool would hide a wrong password behind its time-out
         with translated(store):
@@ -114,7 +106,7 @@ class Pools:
         pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             self._url(environment),
             kwargs=arguments,
-            configure=read_committed,
+            configure=configure_async,
             max_size=self.size,
             name=f"eventferry {environment}",
             **POOL,

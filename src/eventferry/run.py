@@ -276,6 +276,7 @@ class Run:
                             c.incarnation,
                             c.position,
                             c.event_id,
+                            c.replay_until,
                         ),
                     )
 

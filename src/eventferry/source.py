@@ -186,6 +186,7 @@ async def origin(
                 incarnation=incarnation,
                 position=last[0],
                 event_id=last[1],
+                replay_until=0 if start == "now" else seen.position,
             )
         )
     return tuple(made)

@@ -32,6 +32,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
 from eventferry.connection import options
+from eventferry.store._async import is_direct
 
 log = logging.getLogger("eventferry.watch")
 
@@ -44,9 +45,11 @@ ATTEMPTS = 20
 class Watch:
     """One store, watched for the projections of a worker."""
 
+    environment: str
+    """Which one: local or shared."""
     pool: AsyncConnectionPool[AsyncConnection[Any]]
     listen_url: str | None
-    """A direct connection for LISTEN; None: only poll."""
+    """For LISTEN, which needs a direct connection; None: only poll."""
     poll_s: float
     readers: dict[str, tuple[str, ...]]
     """The streams of this store that each projection reads."""
@@ -104,6 +107,14 @@ class Watch:
                 async with self._listening(self.listen_url):
                     await self._lost.wait()
                     log.warning("lost the connection that listens; polling until there is another")
+            except _NotDirect:
+                log.warning(
+                    "a pooler stands before the %s store, and passes no notifications on: only "
+                    "polling. Set %s_listen_url to a URL without the pooler, or to 'off'",
+                    self.environment,
+                    self.environment,
+                )
+                return
             except psycopg.Error as error:
                 log.warning("can't listen, polling meanwhile: %s", error)
             await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))
@@ -136,6 +147,8 @@ class Watch:
     async def _listening(self, url: str) -> AsyncIterator[None]:
         """A connection that listens. Its socket is watched by the loop between its statements."""
         async with await AsyncConnection.connect(url, **options("listen")) as conn:
+            if not await is_direct(conn):  # our locks would stay on a connection of others
+                raise _NotDirect
             conn.add_notify_handler(lambda notify: self._notified(notify.payload))
             await conn.execute(sql.query("listen"))
             self._lost.clear()
@@ -193,3 +206,7 @@ class Watch:
     def _wake_readers(self, streams: Iterable[str]) -> None:
         changed = set(streams)
         self.wake([name for name, read in self.readers.items() if changed.intersection(read)])
+
+
+class _NotDirect(Exception):
+    """The connection for LISTEN is one to a pooler."""

@@ -247,6 +247,7 @@ class Worker:
             else self.config.shared_listen_url
         )
         return Watch(
+            environment=environment,
             pool=pools.of(environment),
             listen_url=listen_url,
             poll_s=self.config.poll_interval.total_seconds(),

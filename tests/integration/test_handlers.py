@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from eventferry import AsyncContext, Context, End, Event, EventMapper, RecordedEvent
 from tests.services import RECORD, Service, numbered, query, record, record_async
+from tests.waiting import until
 
 STREAM = "users-stream"
 
@@ -299,3 +300,72 @@ def test_one_statement_of_a_handler_may_write_many_rows(users: Service) -> None:
     users.append(STREAM, numbered(1))
     users.run("reader")
     assert users.recorded() == [7, 8]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_was_there_when_a_projection_began_is_a_replay(users: Service, is_async: bool) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def handle(event: RecordedEvent, context: Context) -> None:
+        seen.append((event.data["n"], context.is_replay))
+
+    async def handle_async(event: RecordedEvent, context: AsyncContext) -> None:
+        seen.append((event.data["n"], context.is_replay))
+
+    users.append(STREAM, numbered(2))
+    users.consuming("reader", handle_async if is_async else handle, STREAM)
+    users.run("reader")
+    users.append(STREAM, numbered(2, first=3))
+    users.run("reader")
+    assert seen == [(1, True), (2, True), (3, False), (4, False)]
+
+
+def test_a_batch_is_a_replay_when_all_of_it_is(users: Service) -> None:
+    seen: list[bool] = []
+
+    class Batches:
+        def handle(self, event: RecordedEvent) -> None:
+            raise AssertionError
+
+        def handle_batch(self, _events: Sequence[RecordedEvent], context: Context) -> None:
+            seen.append(context.is_replay)
+
+    users.append(STREAM, numbered(3))
+    users.consuming("reader", Batches(), STREAM, batch_size=3)
+    users.run("reader")
+    users.append(STREAM, numbered(1, first=4))
+    users.run("reader")
+    assert seen == [True, False]
+
+
+def test_a_projection_that_begins_now_replays_nothing(users: Service) -> None:
+    seen: list[bool] = []
+
+    def handle(_event: RecordedEvent, context: Context) -> None:
+        seen.append(context.is_replay)
+
+    users.append(STREAM, numbered(3))
+    users.consuming("reader", handle, STREAM, start="now")
+    users.run("reader")
+    users.append(STREAM, numbered(1, first=4))
+    users.run("reader")
+    assert seen == [False]
+
+
+def test_a_chain_of_three_projections_of_one_service_runs_on_demand(users: Service) -> None:
+    users.create_stream("second-stream")
+    users.create_stream("third-stream")
+
+    def to(stream: str) -> Any:
+        def handle(event: RecordedEvent, context: Context) -> None:
+            context.append(stream, Event("Number", event.data))
+
+        return handle
+
+    users.consuming("first", to("second-stream"), STREAM)
+    users.consuming("second", to("third-stream"), "second-stream")
+    users.consuming("third", record, "third-stream")
+    with users.worker():
+        users.append(STREAM, numbered(20))
+        until(lambda: len(users.recorded()) == 20, "the third one has handled them all")
+    assert users.recorded() == list(range(1, 21))

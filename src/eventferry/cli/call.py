@@ -160,6 +160,6 @@ def connected(config: Config, environment: Environment) -> Iterator[psycopg.Conn
 
     url = url_of(config, environment)
     store = shown(url, environment)
-    with translated(store), psycopg.connect(url, **options("command line", pooled=True)) as conn:
+    with translated(store), psycopg.connect(url, **options("command line")) as conn:
         migration.require_migrated(conn.execute(sql.query("migrations")).fetchall(), store)
         yield conn

@@ -53,6 +53,9 @@ class AsyncContext:
     """The how-manieth time the event is tried; 1 is the first."""
     logger: logging.Logger
     _connection: AsyncConnection[Any] = field(repr=False)
+    is_replay: bool = False
+    """Whether the event was there before the projection began (`handle_batch`: all of them were):
+    what was done about it then, such as a mail, is better not done again."""
     _event: RecordedEvent | None = field(default=None, repr=False)
 
     @property
@@ -148,7 +151,7 @@ class AsyncBatches:
             async with self.transactions.begin() as conn:
                 locked = await self._lock(conn, checkpoints)
                 if isinstance(locked, str):
-                    await self._handle(conn, batch, attempt)
+                    await self._handle(conn, batch, checkpoints, attempt)
                     return await self._move(conn, checkpoints, batch, locked)
                 return locked
         except BaseException as error:  # a handler may raise anything: SystemExit, say
@@ -165,7 +168,14 @@ class AsyncBatches:
             conn, self.service, self.projection.name, checkpoints, idle_timeout_s=timeout_s
         )
 
-    async def _handle(self, conn: AsyncConnection[Any], batch: _Batch, attempt: int) -> None:
+    async def _handle(
+        self,
+        conn: AsyncConnection[Any],
+        batch: _Batch,
+        checkpoints: Checkpoints,
+        attempt: int,
+    ) -> None:
+        replay_until = {c.stream: c.replay_until for c in checkpoints}
         context = AsyncContext(
             projection=self.projection.name,
             attempt=attempt,
@@ -177,6 +187,7 @@ class AsyncBatches:
             batch.index = len(batch.events) - 1  # nobody knows which one fails: up to the last
             if matching := batch.matching(self.projection):
                 batch.started(self.clock())
+                context.is_replay = all(e.position <= replay_until[e.stream] for e in matching)
                 await self.handle_batch(matching, context)
                 _require_usable(conn)
             batch.index = len(batch.events)
@@ -185,6 +196,7 @@ class AsyncBatches:
             if self.projection.wants(event):
                 batch.started(self.clock())
                 context._event = event
+                context.is_replay = event.position <= replay_until[event.stream]
                 await self.handle(event, context)
                 _require_usable(conn)
             batch.index += 1

@@ -53,6 +53,9 @@ class Context:
     """The how-manieth time the event is tried; 1 is the first."""
     logger: logging.Logger
     _connection: Connection[Any] = field(repr=False)
+    is_replay: bool = False
+    """Whether the event was there before the projection began (`handle_batch`: all of them were):
+    what was done about it then, such as a mail, is better not done again."""
     _event: RecordedEvent | None = field(default=None, repr=False)
 
     @property
@@ -148,7 +151,7 @@ class Batches:
             with self.transactions.begin() as conn:
                 locked = self._lock(conn, checkpoints)
                 if isinstance(locked, str):
-                    self._handle(conn, batch, attempt)
+                    self._handle(conn, batch, checkpoints, attempt)
                     return self._move(conn, checkpoints, batch, locked)
                 return locked
         except BaseException as error:  # a handler may raise anything: SystemExit, say
@@ -161,7 +164,14 @@ class Batches:
         timeout_s = self.projection.handler_timeout.total_seconds()
         return lock(conn, self.service, self.projection.name, checkpoints, idle_timeout_s=timeout_s)
 
-    def _handle(self, conn: Connection[Any], batch: _Batch, attempt: int) -> None:
+    def _handle(
+        self,
+        conn: Connection[Any],
+        batch: _Batch,
+        checkpoints: Checkpoints,
+        attempt: int,
+    ) -> None:
+        replay_until = {c.stream: c.replay_until for c in checkpoints}
         context = Context(
             projection=self.projection.name,
             attempt=attempt,
@@ -173,6 +183,7 @@ class Batches:
             batch.index = len(batch.events) - 1  # nobody knows which one fails: up to the last
             if matching := batch.matching(self.projection):
                 batch.started(self.clock())
+                context.is_replay = all(e.position <= replay_until[e.stream] for e in matching)
                 self.handle_batch(matching, context)
                 _require_usable(conn)
             batch.index = len(batch.events)
@@ -181,6 +192,7 @@ class Batches:
             if self.projection.wants(event):
                 batch.started(self.clock())
                 context._event = event
+                context.is_replay = event.position <= replay_until[event.stream]
                 self.handle(event, context)
                 _require_usable(conn)
             batch.index += 1

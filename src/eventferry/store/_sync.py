@@ -27,7 +27,14 @@ from psycopg.types.uuid import UUIDBinaryLoader
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from eventferry import migration, sql
-from eventferry.connection import options, require_transaction, require_url, shown, translated
+from eventferry.connection import (
+    PREPARE_THRESHOLD,
+    options,
+    require_transaction,
+    require_url,
+    shown,
+    translated,
+)
 from eventferry.errors import StoreError, StoreUnavailable, UnknownStream, VersionConflict
 from eventferry.event import Event, RecordedEvent
 from eventferry.store import _row
@@ -280,7 +287,7 @@ class EventStore:
             max_size=16,
             open=False,
             name="eventferry store",
-            configure=_read_committed,
+            configure=configure,
         )
         pool.open()
         with self._lock:  # of several that open at once, the first one's is kept; no I/O in here
@@ -401,9 +408,27 @@ class EventStore:
         return int(version)
 
 
-def _read_committed(conn: Connection[Any]) -> None:
-    """What a horizon needs, whatever the default of the database is; sent with each BEGIN."""
+def configure(conn: Connection[Any]) -> None:
+    """Sets up a connection of a pool of ours; sets nothing of its session.
+
+    Its transactions begin as READ COMMITTED, whatever the default of the database is: a horizon
+    needs that. It prepares what it repeats, unless a pooler stands in between, which would give
+    the next transaction to a server connection that knows nothing of it.
+    """
     conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    if is_direct(conn):
+        conn.prepare_threshold = PREPARE_THRESHOLD
+
+
+def is_direct(conn: Connection[Any]) -> bool:
+    """Whether the connection is one to the server itself, and not to a pooler before it.
+
+    The server tells a connection at its start which process it talks to. A pooler such as
+    PgBouncer hands connections from client to client, so it tells each a number of its own.
+    """
+    with plain_cursor(conn) as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone() == (conn.info.backend_pid,)
 
 
 def horizon(conn: Connection[Any], streams: Sequence[str], store: str) -> Horizon:
