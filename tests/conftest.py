@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import pytest
 from eventferry.embedded import EmbeddedServer
 from tests.databases import Databases, Kind, running_server
 from tests.environment import PERMITS, require
+from tests.pgbouncer import DIRECT, PROGRAM, Way, running_pgbouncer
 from tests.services import Service
 
 
@@ -59,14 +60,31 @@ class MakeService(Protocol):
     def __call__(self, name: str = "users") -> Service: ...
 
 
+@pytest.fixture(scope="session")
+def pgbouncer(server: EmbeddedServer) -> Iterator[Callable[[str], str]]:
+    """Makes a URL one through a PgBouncer in transaction mode."""
+    require(PROGRAM, "pgbouncer")
+    with running_pgbouncer(server) as through:
+        yield through
+
+
 @pytest.fixture
-def make_service(make_database: MakeDatabase) -> Iterator[MakeService]:
+def way(request: pytest.FixtureRequest) -> Way:
+    """How services come to their databases: directly, unless the test says otherwise."""
+    name = getattr(request, "param", "direct")
+    if name == "direct":
+        return DIRECT
+    return Way(request.getfixturevalue("pgbouncer"), listens="polling" not in name)
+
+
+@pytest.fixture
+def make_service(make_database: MakeDatabase, way: Way) -> Iterator[MakeService]:
     """make_service("users"): a service with its own local store; all share one shared store."""
     shared_url = make_database("shared")
     made: list[Service] = []
 
     def make(name: str = "users") -> Service:
-        made.append(Service(name, make_database("local", name), shared_url))
+        made.append(Service(name, make_database("local", name), shared_url, way=way))
         return made[-1]
 
     yield make
@@ -75,10 +93,10 @@ def make_service(make_database: MakeDatabase) -> Iterator[MakeService]:
 
 
 @pytest.fixture
-def loner(make_database: MakeDatabase) -> Iterator[Service]:
+def loner(make_database: MakeDatabase, way: Way) -> Iterator[Service]:
     """A service whose one database is both its local store and the shared one; so it is fast."""
     url = make_database("local", "users")
-    service = Service("users", url, url)
+    service = Service("users", url, url, way=way)
     yield service
     service.close()
 

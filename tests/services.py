@@ -41,6 +41,7 @@ from eventferry.registry import HEARTBEAT_S, Registered, Registry
 from eventferry.run import End, Ended, Run
 from eventferry.store import EventStore
 from eventferry.worker import Worker, chosen, run_projection
+from tests.pgbouncer import DIRECT, Way
 from tests.waiting import PATIENCE_S, until
 
 NEVER = timedelta(hours=1)
@@ -84,15 +85,16 @@ def _effect(event: RecordedEvent, projection: str) -> tuple[Any, ...]:
 class Service:
     """A service: its stores, its configuration, its projections."""
 
-    def __init__(self, name: str, local_url: str, shared_url: str) -> None:
+    def __init__(self, name: str, local_url: str, shared_url: str, *, way: Way = DIRECT) -> None:
         self.name = name
         self.local_url = local_url
         self.shared_url = shared_url
+        self.way = way
         self.poll_interval = SOON
-        self.listens = True
+        self.listens = way.listens
         self.projections: dict[str, Projection] = {}
-        self.local = EventStore(local_url)
-        self.shared = EventStore(shared_url)
+        self.local = EventStore(way.url(local_url))
+        self.shared = EventStore(way.url(shared_url))
 
     def close(self) -> None:
         """Closes the connections of its stores; they come back when they are needed."""
@@ -146,8 +148,8 @@ class Service:
         return Config(
             service=self.name,
             path=Path(f"{self.name}/projections.toml"),
-            local_url=self.local_url,
-            shared_url=self.shared_url,
+            local_url=self.way.url(self.local_url),
+            shared_url=self.way.url(self.shared_url),
             local_listen_url=self.local_url if self.listens else None,
             shared_listen_url=self.shared_url if self.listens else None,
             poll_interval=self.poll_interval,
