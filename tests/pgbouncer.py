@@ -20,14 +20,15 @@ from tests.waiting import until
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 PORT = 6432
+SESSIONS = 4
+"""Of the server, for each database: so few that clients meet on the same ones all the time."""
 CONFIGURATION = """
 [databases]
 * = host={host} port={port} user=postgres
 
 [pgbouncer]
 pool_mode = transaction
-; so few that clients meet on the same server connections all the time
-default_pool_size = 4
+default_pool_size = {sessions}
 max_client_conn = 500
 auth_type = any
 listen_port = {own_port}
@@ -41,19 +42,30 @@ class Way:
 
     url: Callable[[str], str] = str
     """What its configuration says, instead of a direct URL."""
+    listen_url: Callable[[str], str] = str
+    """The same of the URL for LISTEN."""
     listens: bool = True
-    """Whether it has a direct connection for LISTEN."""
+    """Whether it listens at all."""
 
-    def listen_url(self, direct: str) -> str | None:
-        return direct if self.listens else None
+    def keys(self, local_url: str, shared_url: str) -> dict[str, str]:
+        """The configuration's keys for two direct URLs."""
+        return {
+            "local_url": self.url(local_url),
+            "shared_url": self.url(shared_url),
+            "local_listen_url": self.listen_url(local_url) if self.listens else "off",
+            "shared_listen_url": self.listen_url(shared_url) if self.listens else "off",
+        }
 
 
 DIRECT = Way()
 
-also_through_pgbouncer = pytest.mark.parametrize(
+runs_through_pgbouncer_too = pytest.mark.parametrize("way", ["direct", "pgbouncer"], indirect=True)
+"""For tests whose services come from `make_service` or `loner`, or that use `way` themselves."""
+
+workers_through_pgbouncer_too = pytest.mark.parametrize(
     "way", ["direct", "pgbouncer", "pgbouncer, polling"], indirect=True
 )
-"""For tests whose services come from `make_service` or `loner`, or that use `way` themselves."""
+"""For those with workers, which listen directly, or not at all."""
 
 
 @contextmanager
@@ -66,6 +78,7 @@ def running_pgbouncer(server: EmbeddedServer) -> Iterator[Callable[[str], str]]:
             host=server.folder,
             port=server.url().rpartition("port=")[2],
             own_port=PORT,
+            sessions=SESSIONS,
             folder=folder,
         )
     )

@@ -150,8 +150,8 @@ class Service:
             path=Path(f"{self.name}/projections.toml"),
             local_url=self.way.url(self.local_url),
             shared_url=self.way.url(self.shared_url),
-            local_listen_url=self.local_url if self.listens else None,
-            shared_listen_url=self.shared_url if self.listens else None,
+            local_listen_url=self.way.listen_url(self.local_url) if self.listens else None,
+            shared_listen_url=self.way.listen_url(self.shared_url) if self.listens else None,
             poll_interval=self.poll_interval,
             projections=MappingProxyType(dict(self.projections)),
         )
@@ -298,7 +298,10 @@ class RunningWorker:
             raise self._error
 
     def until_asleep(self, *names: str) -> None:
-        """Returns when appends to all streams of the projections notify."""
+        """Returns when the projections are caught up, and all appends to their streams notify.
+
+        Where the service only polls, no append does.
+        """
         wanted = names or [p.name for p in self.projections]
         for name in wanted:
             projection = self.service.projections[name]
@@ -307,7 +310,8 @@ class RunningWorker:
                 if projection.environment == "local"
                 else self.service.shared_url
             )
-            until(lambda p=projection, u=url: set(p.streams) <= sleeping(u), f"{name} sleeps")  # type: ignore[misc]
+            if self.service.listens:
+                until(lambda p=projection, u=url: set(p.streams) <= sleeping(u), f"{name} sleeps")  # type: ignore[misc]
             until(
                 lambda n=name: self.last(n) is not None and self.last(n).end is End.CAUGHT_UP,  # type: ignore[misc,union-attr]
                 f"{name} is caught up",

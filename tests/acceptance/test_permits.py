@@ -25,6 +25,7 @@ import pytest
 from eventferry import Event, EventStore, cloudevent, run_projection
 from tests.conftest import MakeDatabase
 from tests.deployed import Deployed, deployed
+from tests.pgbouncer import Way, runs_through_pgbouncer_too
 from tests.services import disconnect, query
 from tests.waiting import until
 
@@ -35,8 +36,10 @@ SEED = 20101002
 
 PERMITS = """
     service = "permits"
-    local_url = "{local}"
-    shared_url = "{shared}"
+    local_url = "{local_url}"
+    shared_url = "{shared_url}"
+    local_listen_url = "{local_listen_url}"
+    shared_listen_url = "{shared_listen_url}"
 
     [producing.permits-projection]
     stream_name = "municipality-permits-stream"
@@ -44,8 +47,10 @@ PERMITS = """
     """
 REPORTING = """
     service = "reporting"
-    local_url = "{local}"
-    shared_url = "{shared}"
+    local_url = "{local_url}"
+    shared_url = "{shared_url}"
+    local_listen_url = "{local_listen_url}"
+    shared_listen_url = "{shared_listen_url}"
 
     [consuming.cases-projection]
     stream_names = ["municipality-permits-stream"]
@@ -87,34 +92,34 @@ class Case:
 
 @dataclass
 class Landscape:
-    """Both services, as they are deployed, and their databases."""
+    """Both services, as they are deployed, and their local stores."""
 
     permits: Deployed
     reporting: Deployed
     permits_url: str
     reporting_url: str
-    shared_url: str
 
     def handled(self) -> int:
         return int(query(self.reporting_url, "SELECT count(*) FROM handled")[0][0])
 
 
 @pytest.fixture
-def landscape(make_database: MakeDatabase, tmp_path: Path) -> Iterator[Landscape]:
+def landscape(make_database: MakeDatabase, tmp_path: Path, way: Way) -> Iterator[Landscape]:
     permits, reporting = make_database("local", "permits"), make_database("local", "reporting")
     shared = make_database("shared")
     with psycopg.connect(reporting, autocommit=True) as conn:
         conn.execute(TABLES)
     with (
-        deployed(tmp_path / "permits", PERMITS.format(local=permits, shared=shared)) as one,
+        deployed(tmp_path / "permits", PERMITS.format(**way.keys(permits, shared))) as one,
         deployed(
-            tmp_path / "reporting", REPORTING.format(local=reporting, shared=shared), HANDLERS
+            tmp_path / "reporting", REPORTING.format(**way.keys(reporting, shared)), HANDLERS
         ) as other,
     ):
-        yield Landscape(one, other, permits, reporting, shared)
+        yield Landscape(one, other, way.url(permits), reporting)
     disconnect()
 
 
+@runs_through_pgbouncer_too
 def test_permits(landscape: Landscape, permits_path: Path) -> None:
     lines = permits_path.read_text().splitlines()
     expected = cases_of(lines)
@@ -181,7 +186,7 @@ def append_all(url: str, lines: list[str]) -> None:
 def append(url: str, store: EventStore, events: list[Event], seed: int) -> None:
     chance = random.Random(seed)
     done = 0
-    with psycopg.connect(url) as conn:
+    with psycopg.connect(url, prepare_threshold=None) as conn:  # as it must be behind a pooler
         while done < len(events):
             transaction = events[done : done + chance.choice([1, 1, 2, 5, 20, 100])]
             done += len(transaction)

@@ -16,6 +16,7 @@ import pytest
 from eventferry import Context, End, Event, ProjectionError, RecordedEvent
 from tests.conftest import MakeService
 from tests.databases import Databases
+from tests.pgbouncer import workers_through_pgbouncer_too
 from tests.services import (
     NEVER,
     Service,
@@ -211,6 +212,7 @@ def test_a_checkpoint_moves_to_events_and_not_to_the_horizon(users: Service) -> 
 # ---- many runners
 
 
+@workers_through_pgbouncer_too
 @pytest.mark.parametrize("handler", [record, record_async])
 def test_of_three_workers_one_handles_each_event(users: Service, handler: Any) -> None:
     users.consuming("reader", handler, STREAM, batch_size=5)

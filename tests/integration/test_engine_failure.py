@@ -19,6 +19,7 @@ import psycopg
 import pytest
 
 from eventferry import AsyncContext, Context, End, RecordedEvent
+from tests.pgbouncer import runs_through_pgbouncer_too
 from tests.services import (
     Service,
     numbered,
@@ -378,6 +379,7 @@ def test_a_task_that_outlives_its_batch_can_not_write_in_the_next(users: Service
 # ---- handlers that take too long, or end more than themselves
 
 
+@runs_through_pgbouncer_too
 def test_a_handler_that_outlives_its_timeout_fails(users: Service) -> None:
     """The server ends its transaction; that is no outage, which would go on for ever."""
 

@@ -10,6 +10,7 @@ import pytest
 
 from eventferry import End, Event, RecordedEvent
 from tests.conftest import MakeService
+from tests.pgbouncer import runs_through_pgbouncer_too, workers_through_pgbouncer_too
 from tests.services import Service, numbered, query, record
 from tests.waiting import until
 
@@ -99,6 +100,7 @@ def test_runs_go_on_where_the_last_one_ended(users: Service) -> None:
     assert users.checkpoint("ferry") == users.positions(STREAM)[-1]
 
 
+@runs_through_pgbouncer_too
 def test_many_pages_are_ferried_in_order(users: Service) -> None:
     users.producing("ferry", STREAM, SHARED, batch_size=7)
     users.append(STREAM, numbered(100))
@@ -142,6 +144,7 @@ def test_the_same_version_of_an_entity_from_two_services_stops_no_ferry(
     assert [event.version for event in ferried(service)] == [1, 1]
 
 
+@runs_through_pgbouncer_too
 def test_a_second_ferry_of_a_stream_finds_the_events_there_and_moves_on(users: Service) -> None:
     users.producing("second", STREAM, SHARED)
     users.append(STREAM, numbered(10))
@@ -153,6 +156,7 @@ def test_a_second_ferry_of_a_stream_finds_the_events_there_and_moves_on(users: S
     assert users.checkpoint("ferry") == users.checkpoint("second")
 
 
+@workers_through_pgbouncer_too
 def test_two_ferries_side_by_side_ferry_each_event_once(users: Service) -> None:
     users.producing("ferry", STREAM, SHARED, batch_size=5)
     users.producing("second", STREAM, SHARED, batch_size=7)
@@ -244,6 +248,7 @@ def test_a_ferry_waits_for_its_stream(users: Service) -> None:
     assert users.run("early").handled == 1
 
 
+@runs_through_pgbouncer_too
 def test_what_is_ferried_is_consumed_by_another_service(
     users: Service, make_service: MakeService
 ) -> None:

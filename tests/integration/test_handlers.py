@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from eventferry import AsyncContext, Context, End, Event, EventMapper, RecordedEvent
+from tests.pgbouncer import runs_through_pgbouncer_too
 from tests.services import RECORD, Service, numbered, query, record, record_async
 from tests.waiting import until
 
@@ -25,6 +26,7 @@ def users(loner: Service) -> Service:
     return loner
 
 
+@runs_through_pgbouncer_too
 @pytest.mark.parametrize("handler", [record, record_async])
 def test_events_come_in_order_and_once(users: Service, handler: Any) -> None:
     users.consuming("reader", handler, STREAM)
@@ -108,6 +110,7 @@ def test_a_class_is_made_once_and_never_called_concurrently(users: Service) -> N
     )
 
 
+@runs_through_pgbouncer_too
 @pytest.mark.parametrize("is_async", [False, True])
 def test_handle_batch_gets_all_events_of_a_batch(users: Service, is_async: bool) -> None:
     batches: list[list[int]] = []
@@ -192,6 +195,7 @@ def test_event_mappers_and_models_read_the_data(users: Service) -> None:
     assert seen == [(1, "0", Model(n=1), Plain(n=1))]
 
 
+@runs_through_pgbouncer_too
 @pytest.mark.parametrize("is_async", [False, True])
 def test_what_a_handler_appends_names_its_cause(users: Service, is_async: bool) -> None:
     users.create_stream("mails-stream")
@@ -231,6 +235,7 @@ def test_what_a_handler_appends_is_gone_with_its_batch(users: Service) -> None:
     assert [event.data["n"] for event in users.local.read("mails-stream")] == [1]
 
 
+@runs_through_pgbouncer_too
 @pytest.mark.parametrize("is_async", [False, True])
 def test_effect_and_checkpoint_are_in_one_transaction(users: Service, is_async: bool) -> None:
     """The rows themselves say which transaction has written them."""
@@ -252,6 +257,7 @@ def test_effect_and_checkpoint_are_in_one_transaction(users: Service, is_async: 
     assert effects == checkpoints
 
 
+@runs_through_pgbouncer_too
 def test_a_savepoint_lets_a_handler_get_over_an_error(users: Service) -> None:
     def handle(event: RecordedEvent, context: Context) -> None:
         try:

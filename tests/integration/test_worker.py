@@ -26,6 +26,7 @@ from eventferry import (
 from eventferry.embedded import EmbeddedServer
 from eventferry.worker import Worker
 from tests.deployed import Deployed, deployed
+from tests.pgbouncer import workers_through_pgbouncer_too
 from tests.services import (
     NEVER,
     SOON,
@@ -44,8 +45,10 @@ GATE = 42
 
 CONFIGURATION = """
     service = "users"
-    local_url = "{url}"
-    shared_url = "{url}"
+    local_url = "{local_url}"
+    shared_url = "{shared_url}"
+    local_listen_url = "{local_listen_url}"
+    shared_listen_url = "{shared_listen_url}"
 
     [consuming.reader]
     stream_names = ["users-stream"]
@@ -79,9 +82,13 @@ def gate(users: Service) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
         yield conn
 
 
+def configuration(users: Service) -> str:
+    return CONFIGURATION.format(**users.way.keys(users.local_url, users.shared_url))
+
+
 @pytest.fixture
 def here(users: Service, tmp_path: Path) -> Iterator[Deployed]:
-    with deployed(tmp_path, CONFIGURATION.format(url=users.local_url), HANDLERS) as service:
+    with deployed(tmp_path, configuration(users), HANDLERS) as service:
         yield service
 
 
@@ -221,6 +228,7 @@ def test_a_second_signal_ends_the_process_at_once(
     assert users.recorded() == []
 
 
+@workers_through_pgbouncer_too
 def test_what_a_killed_worker_was_at_is_handled_by_the_next(
     users: Service, here: Deployed, gate: psycopg.Connection[object]
 ) -> None:
@@ -256,8 +264,8 @@ def test_a_frozen_worker_is_taken_over_and_does_no_harm_when_it_thaws(
     users: Service, tmp_path: Path
 ) -> None:
     """The server ends its transaction after handler_timeout, and another one goes on."""
-    configuration = CONFIGURATION.format(url=users.local_url) + 'handler_timeout = "300ms"\n'
-    with deployed(tmp_path, configuration, FREEZING) as service:
+    impatient = configuration(users) + 'handler_timeout = "300ms"\n'
+    with deployed(tmp_path, impatient, FREEZING) as service:
         (tmp_path / "freeze").touch()
         users.append(STREAM, numbered(3))
         frozen = service.start()
