@@ -100,6 +100,15 @@ def translated(store: str) -> Iterator[None]:
         raise ours from error
 
 
+def how_to_create(stream: str) -> str:
+    """What to do where a stream is missing."""
+    return (
+        f"Create it: `eventferry streams create {stream}`, for a shared store with `--environment "
+        "shared`, where the producing projection of its service makes it too "
+        "(`eventferry streams list` shows what is there)"
+    )
+
+
 def translation(error: psycopg.Error, store: str) -> EventFerryError | None:
     """What this error of the driver means; None: it is nothing that we know better."""
     message = error.diag.message_primary or " ".join(str(error).split())
@@ -109,9 +118,7 @@ def translation(error: psycopg.Error, store: str) -> EventFerryError | None:
             # whatever quotes the server's language has
             stream = "".join(re.findall(r"streams\.([a-z0-9_-]+)", message)[:1])
             return UnknownStream(
-                f"{store} has no stream {stream!r}. "
-                f"Create it: `eventferry streams create {stream}` "
-                "(`eventferry streams list` shows what is there)",
+                f"{store} has no stream {stream!r}. {how_to_create(stream)}",
                 stream=stream,
             )
         case pg.UndefinedTable() | pg.InvalidSchemaName() | pg.UndefinedFunction() if (

@@ -71,7 +71,7 @@ def migrate(url: str, *, kind: StoreKind, service: str | None = None) -> tuple[s
     Raises:
         StoreUnavailable: the database can't be reached.
         SchemaTooNew: a later eventferry has made a breaking change.
-        StoreError: the store belongs to another service.
+        StoreError: the store is of another kind, or belongs to another service.
     """
     store = shown(url, kind)
     require_url(url, store)
@@ -104,7 +104,13 @@ def _applied(conn: psycopg.Connection[Any]) -> list[tuple[int, str, bool]]:
 def _claim(conn: psycopg.Connection[Any], store: str, kind: StoreKind, service: str | None) -> None:
     """Records whose store it is, or checks that it is still the same one's."""
     conn.execute(sql.query("claim_store"), (kind, service))
-    row = conn.execute("SELECT service FROM eventferry.store").fetchone()
+    row = conn.execute("SELECT service, kind FROM eventferry.store").fetchone()
+    if row and row[1] != kind:
+        whose = f"the local store of service {row[0]!r}" if row[1] == "local" else "a shared store"
+        raise StoreError(
+            f"{store}: this database is {whose}, and can't be a {kind} one too. "
+            "Are local_url and shared_url swapped, or is one of them another service's?"
+        )
     if kind == "local" and row and row[0] != service:
         raise StoreError(
             f"{store} is the local store of service {row[0]!r}, not of {service!r}. "

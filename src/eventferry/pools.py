@@ -84,11 +84,11 @@ class Pools:
         """What messages call the store of an environment."""
         return shown(self._url(environment), environment)
 
-    async def check(self) -> None:
-        """Gives up the connections that an outage has broken."""
+    async def renew(self) -> None:
+        """Gives up all connections, as after an outage any of them may be broken, or frozen."""
         for pool in {self.local, self.shared}:
-            await pool.check()
-        self.handlers.check()
+            await pool.drain()
+        self.handlers.drain()
 
     def _url(self, environment: str) -> str:
         return self.config.local_url if environment == "local" else self.config.shared_url

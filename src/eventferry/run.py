@@ -166,7 +166,8 @@ class Run:
         When a batch fails, its events are tried one by one, so that the good ones before the
         failing one are kept. What has failed before is tried alone at once.
         """
-        attempts = self._registered.attempts if self._registered else 0
+        known = self._registered
+        attempts = known.attempts if known and known.failing_event_id else 0
         one_by_one = 1 if attempts else 0
         while page.count:
             if self.should_stop():

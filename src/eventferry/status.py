@@ -26,6 +26,7 @@ from eventferry import sql
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registered, Registry
+from eventferry.store._async import observe
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 State = Literal["failed", "waiting", "running", "never run", "idle"]
@@ -214,10 +215,7 @@ async def _streams(
         heads = dict(await cursor.fetchall())
         horizon = None
         if heads.keys() == set(names):
-            # not the engine's: that one raises for a stream that is not there
-            cursor = await conn.execute(sql.query("horizon"), (list(names),))
-            row = await cursor.fetchone()
-            horizon = row and row[3]
+            horizon = (await observe(conn, names)).position
         return tuple(
             [await _stream(conn, name, heads.get(name), horizon, positions) for name in names]
         )

@@ -32,11 +32,13 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
 from eventferry.connection import options
-from eventferry.store._async import is_direct
+from eventferry.store._async import is_direct, observe
 
 log = logging.getLogger("eventferry.watch")
 
 RECONNECT_S = 1.0
+ANSWER_S = 2.0
+"""The connection that listens answers within this time, or is given up."""
 ATTEMPTS = 20
 """How often a sleeper tries for its lock, which an append may be testing at this very instant."""
 
@@ -77,17 +79,17 @@ class Watch:
         async with self._lock:
             for attempt in range(ATTEMPTS):
                 missing = set(self.readers[projection]).difference(self._held.values())
-                if not missing or self._ear is None:
-                    break
+                if self._ear is None:
+                    return False
+                if not missing:
+                    self._asleep.add(projection)
+                    return True
                 if attempt:
                     await asyncio.sleep(0.001 * random.random() * attempt)
                 for number, name, is_held in await self._ask(self._ear, "say_asleep", missing):
                     if is_held:
                         self._held[number] = name
-            if self._ear is None or missing:
-                return False
-            self._asleep.add(projection)
-            return True
+            return False
 
     async def awake(self, projection: str) -> None:
         """Lets the appenders off notifying, as the projection looks by itself for a while."""
@@ -115,8 +117,8 @@ class Watch:
                     self.environment,
                 )
                 return
-            except psycopg.Error as error:
-                log.warning("can't listen, polling meanwhile: %s", error)
+            except Exception as error:
+                log.warning("can't listen, polling meanwhile: %s", error, exc_info=_bug(error))
             await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))
 
     async def poll(self) -> None:
@@ -130,16 +132,15 @@ class Watch:
             await asyncio.sleep(self.poll_s * random.uniform(0.9, 1.1))
             try:
                 async with self.pool.connection() as conn:
-                    cursor = await conn.execute(sql.query("glance"), (streams,))
-                    head, in_flight = await cursor.fetchone() or (0, 0)
-                    if head == looked_at:
+                    seen = await observe(conn, streams)
+                    if seen.head == looked_at:
                         continue
                     cursor = await conn.execute(sql.query("heads"), (streams,))
                     new = dict(await cursor.fetchall())
-            except psycopg.Error as error:
-                log.warning("could not poll: %s", error)
+            except Exception as error:
+                log.warning("could not poll: %s", error, exc_info=_bug(error))
                 continue
-            looked_at = head if in_flight == 0 else -1
+            looked_at = seen.head if seen.in_flight == 0 else -1
             self._wake_readers(s for s, position in new.items() if position > heads.get(s, -1))
             heads = new
 
@@ -182,16 +183,21 @@ class Watch:
     async def _ask(
         self, conn: AsyncConnection[Any], query: str, streams: set[str]
     ) -> list[tuple[Any, ...]]:
-        """A statement on the connection that listens; nothing, if it turns out to be gone."""
+        """A statement on the connection that listens; nothing, if it turns out to be gone.
+
+        Or if it does not answer: who only wants to sleep must not be held up by that.
+        """
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._socket)  # psycopg waits for the answer by itself
-        try:
-            cursor = await conn.execute(sql.query(query), (list(streams),))
-            rows = await cursor.fetchall()
-        except psycopg.OperationalError:
+        asking = asyncio.create_task(conn.execute(sql.query(query), (list(streams),)))
+        asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait({asking}, timeout=ANSWER_S)
+        if not asking.done() or asking.exception():
+            asking.cancel()  # nobody waits for that either
             self._leave(conn)
             self._lost.set()
             return []
+        rows = await asking.result().fetchall()
         loop.add_reader(self._socket, self._hear, conn)
         self._hear(conn)  # what came with the answer
         return rows
@@ -206,6 +212,11 @@ class Watch:
     def _wake_readers(self, streams: Iterable[str]) -> None:
         changed = set(streams)
         self.wake([name for name, read in self.readers.items() if changed.intersection(read)])
+
+
+def _bug(error: Exception) -> Exception | None:
+    """The error, if its traceback would tell us something: it is none of the database's."""
+    return None if isinstance(error, psycopg.Error) else error
 
 
 class _NotDirect(Exception):

@@ -35,6 +35,10 @@ CONCURRENCY = 4
 """Projections that a worker runs at a time, unless it is told otherwise."""
 FAILED_POLLS = 10
 """A failed projection is looked at this much less often than the poll: a retry wakes it."""
+AWAKE_S = 0.05
+"""An append that stays open for longer is slept on."""
+TRIES_TOLD = 12
+"""When an append has been open for some seconds, who waits for it says so."""
 OUTAGE_S = (0.2, 10.0)
 """The first and the longest pause between attempts while a store is out of reach."""
 
@@ -49,13 +53,34 @@ class Step:
     """Until the next look, unless woken before; None: only when woken."""
 
 
+@dataclass(slots=True)
+class Tries:
+    """What a driver has seen lately."""
+
+    end: End | None = None
+    same: int = 0
+    """Looks in a row that ended like the one before and found nothing to do."""
+    outages: int = 0
+    """Outages in a row."""
+
+    def ended(self, ended: Ended) -> None:
+        """A look has ended."""
+        self.same = self.same + 1 if ended.end is self.end and not ended.handled else 0
+        self.end, self.outages = ended.end, 0
+
+    def outage(self) -> float:
+        """A look could not be taken: the seconds to wait before another."""
+        self.outages += 1
+        return min(OUTAGE_S[1], OUTAGE_S[0] * 2.0 ** min(self.outages - 1, 20))
+
+
 def next_step(end: End, *, asleep: bool, tries: int, poll_s: float, chance: float) -> Step:
     """What follows a look that ended like this.
 
     Args:
         end: How it ended.
         asleep: Whether it had been said before that we sleep: then it was the last look.
-        tries: How many looks in a row have ended so.
+        tries: How many looks in a row have ended so, with nothing to do.
         poll_s: The poll interval.
         chance: From 0 to 1, so that runners don't march in step.
     """
@@ -63,8 +88,10 @@ def next_step(end: End, *, asleep: bool, tries: int, poll_s: float, chance: floa
         case End.CAUGHT_UP:
             return Step() if asleep else Step(sleep=True)
         case End.IN_FLIGHT:
-            # usually over in a moment; but an append may stay open for hours
-            return Step(wait_s=min(poll_s, 0.002 * 2 ** min(tries, 20)))
+            # usually over in a moment; but an append may stay open for hours, and then the next
+            # ones must wake us
+            wait_s = min(poll_s, 0.002 * 2 ** min(tries, 20))
+            return Step(sleep=wait_s > AWAKE_S and not asleep, wait_s=wait_s)
         case End.BUSY:
             return Step(wait_s=0.1 + 0.9 * chance)
         case End.WAITING:
@@ -115,9 +142,7 @@ class Worker:
                         watch = watches[projection.environment]
                         drivers.create_task(self._drive(projection, pools, watch, slots))
             finally:
-                for task in watching:
-                    task.cancel()
-                await asyncio.gather(*watching, return_exceptions=True)
+                await _end(watching)
 
     async def run_until_idle(self) -> dict[str, Ended]:
         """Runs until every projection is caught up, has failed, or lacks its stream.
@@ -148,24 +173,22 @@ class Worker:
     async def _drive(
         self, projection: Projection, pools: Pools, watch: Watch, slots: asyncio.Semaphore
     ) -> None:
-        woken, tries, previous = self._wake[projection.name], 0, None
+        name, woken, tries = projection.name, self._wake[projection.name], Tries()
         while not self._stopping.is_set():
             woken.clear()
             try:
-                asleep = watch.is_asleep(projection.name)
+                asleep = watch.is_asleep(name)
                 async with slots:
-                    ended = await self._look(
-                        projection, pools, partial(watch.awake, projection.name)
-                    )
+                    ended = await self._look(projection, pools, partial(watch.awake, name))
+                tries.ended(ended)
+                if ended.end is End.FAILED:
+                    await watch.awake(name)  # a retry says so by itself
                 # said before the look, and not taken back by it
-                asleep = asleep and watch.is_asleep(projection.name)
-                tries = tries + 1 if ended.end is previous else 0
-                previous = ended.end
-                step = self._next(ended, asleep, tries)
-                if step.sleep and await watch.sleep(projection.name):
+                step = self._next(ended, asleep and watch.is_asleep(name), tries)
+                if step.sleep and await watch.sleep(name):
                     continue
             except Exception as error:
-                tries, previous = await self._outage(projection, pools, error, tries), None
+                await self._outage(projection, pools, error, tries)
                 continue
             if not self._stopping.is_set():
                 await _wait(woken, step.wait_s)
@@ -173,14 +196,14 @@ class Worker:
     async def _until_idle(
         self, projection: Projection, pools: Pools, slots: asyncio.Semaphore
     ) -> Ended:
-        woken, tries, total = self._wake[projection.name], 0, Ended(End.STOPPED)
+        woken, tries, total = self._wake[projection.name], Tries(), Ended(End.STOPPED)
         while True:
             woken.clear()
             try:
                 async with slots:
                     ended = await self._look(projection, pools)
             except Exception as error:
-                tries = await self._outage(projection, pools, error, tries)
+                await self._outage(projection, pools, error, tries)
                 if self._stopping.is_set():
                     return total
                 continue
@@ -188,7 +211,14 @@ class Worker:
             over = ended.end in (End.CAUGHT_UP, End.FAILED, End.WAITING, End.STOPPED)
             if over or self._stopping.is_set():
                 return total
-            tries += 1
+            tries.ended(ended)
+            if ended.end is End.IN_FLIGHT and tries.same == TRIES_TOLD:
+                log.warning(
+                    "projection %s waits for an append that is still open; "
+                    "`eventferry projections status %s` names it",
+                    projection.name,
+                    projection.name,
+                )
             await _wait(woken, self._next(ended, True, tries).wait_s)
 
     async def _look(
@@ -207,27 +237,33 @@ class Worker:
         self.on_ended(projection, ended)
         return ended
 
-    def _next(self, ended: Ended, asleep: bool, tries: int) -> Step:
+    def _next(self, ended: Ended, asleep: bool, tries: Tries) -> Step:
         return next_step(
             ended.end,
             asleep=asleep,
-            tries=tries,
+            tries=tries.same,
             poll_s=self.config.poll_interval.total_seconds(),
             chance=random.random(),
         )
 
     async def _outage(
-        self, projection: Projection, pools: Pools, error: Exception, tries: int
-    ) -> int:
-        """Waits until a store may be back; not the projection's fault, nothing is counted."""
-        if not is_outage(error):
-            raise error
-        pause = min(OUTAGE_S[1], OUTAGE_S[0] * 2**tries) * random.uniform(0.5, 1.5)
-        log.warning("projection %s: %s; again in %.1f s", projection.name, error, pause)
-        with suppress(Exception):
-            await pools.check()
+        self, projection: Projection, pools: Pools, error: Exception, tries: Tries
+    ) -> None:
+        """Waits until a store may be back; not the projection's fault, nothing is counted.
+
+        What is no outage, and could not be recorded as a failure either, waits as well: the other
+        projections go on.
+        """
+        pause = tries.outage() * random.uniform(0.5, 1.5)
+        log.warning(
+            "projection %s: %s; again in %.1f s",
+            projection.name,
+            error,
+            pause,
+            exc_info=None if is_outage(error) else error,
+        )
+        await pools.renew()
         await _wait(self._stopping, pause)
-        return tries + 1
 
     def _pools(self) -> Pools:
         # each running projection reads ahead while it handles; and the watches look
@@ -259,6 +295,16 @@ class Worker:
         for name in names:
             if name in self._wake:
                 self._wake[name].set()
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancels the tasks; again, where a driver made an error of its own of the cancellation."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        done, left = await asyncio.wait(left, timeout=1.0)
+        await asyncio.gather(*done, return_exceptions=True)
 
 
 async def _wait(event: asyncio.Event, seconds: float | None) -> None:

@@ -165,15 +165,11 @@ def test_a_local_store_belongs_to_one_service(local: str) -> None:
     assert rows(local, "SELECT kind, service FROM eventferry.store") == [("local", "users")]
 
 
-def test_a_shared_store_can_become_the_local_one_of_one_service(
-    make_database: MakeDatabase,
-) -> None:
-    url = make_database("shared")
-    migrate(url, kind="local", service="users")
-    assert rows(url, "SELECT kind, service FROM eventferry.store") == [("shared", "users")]
-    with pytest.raises(StoreError, match="of service 'users', not of 'others'"):
-        migrate(url, kind="local", service="others")
-    assert migrate(url, kind="shared") == ()
+def test_swapped_urls_are_refused(make_database: MakeDatabase) -> None:
+    with pytest.raises(StoreError, match=r"a shared store, and can't be a local one.* swapped"):
+        migrate(make_database("shared"), kind="local", service="users")
+    with pytest.raises(StoreError, match="the local store of service 'mails', and can't be a shar"):
+        migrate(make_database("local", "mails"), kind="shared")
 
 
 def test_a_migration_says_in_its_name_whether_it_is_breaking() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from eventferry.run import End
-from eventferry.worker import FAILED_POLLS, Step, next_step
+from eventferry.run import End, Ended
+from eventferry.worker import FAILED_POLLS, OUTAGE_S, Step, Tries, next_step
 
 POLL_S = 8.0
 
@@ -51,10 +51,37 @@ def test_only_who_is_caught_up_sleeps_until_woken(end: End, asleep: bool) -> Non
 
 
 def test_an_append_that_stays_open_is_looked_at_ever_more_seldom_but_at_every_poll() -> None:
-    waits = [step(End.IN_FLIGHT, tries=tries).wait_s or 0.0 for tries in range(2000)]
+    waits = [step(End.IN_FLIGHT, tries=tries, asleep=True).wait_s or 0.0 for tries in range(2000)]
     assert waits == sorted(waits)
     assert waits[0] == 0.002
     assert waits[-1] == POLL_S
+
+
+def test_an_append_that_stays_open_is_slept_on_so_that_the_next_ones_wake_us() -> None:
+    sleeps = [step(End.IN_FLIGHT, tries=tries).sleep for tries in range(20)]
+    assert sleeps == sorted(sleeps)
+    assert (sleeps[0], sleeps[-1]) == (False, True)
+
+
+def test_a_look_that_finds_work_begins_the_count_again() -> None:
+    tries = Tries()
+    for handled in (0, 0, 0, 5):
+        tries.ended(Ended(End.IN_FLIGHT, handled))
+    assert tries.same == 0
+    tries.ended(Ended(End.IN_FLIGHT))
+    assert tries.same == 1
+
+
+def test_the_pause_of_an_outage_grows_to_its_limit_whatever_came_before() -> None:
+    tries = Tries()
+    for _ in range(5000):
+        tries.ended(Ended(End.CAUGHT_UP))
+    pauses = [tries.outage() for _ in range(3000)]
+    assert pauses[0] == OUTAGE_S[0]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == OUTAGE_S[1]
+    tries.ended(Ended(End.BUSY))
+    assert tries.outage() == OUTAGE_S[0]
 
 
 def test_runners_that_find_each_other_busy_do_not_march_in_step() -> None:

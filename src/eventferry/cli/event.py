@@ -115,10 +115,10 @@ def _follow(
     from eventferry import cloudevent
 
     while True:
-        horizon = store.horizon(stream).position
-        for event in store.read(stream, after=after, before=horizon + 1, types=types):
-            print(cloudevent.format_line(event), flush=True)
-        after = max(after, horizon)  # not the last event's: those of other types are done with
+        for event in store.read(stream, after=after):
+            if not types or event.type in types:
+                print(cloudevent.format_line(event), flush=True)
+            after = event.position
         time.sleep(poll_s)
 
 

@@ -53,8 +53,11 @@ async def retry(
     from eventferry.status import status
 
     async with Pools(config, size=4) as pools:
-        before = {s.name: _start(s) for s in await status(pools, chosen)}
+        found = await status(pools, chosen)
+        before = {s.name: _start(s) for s in found}
         retried = set(await Registry(pools.local).retry([p.name for p in chosen]))
+        if wait_s is not None:  # an earlier retry may still be on its way
+            retried |= {s.name for s in found if s.failure is not None}
         projections = [p for p in chosen if p.name in retried]
         if not projections:
             return _nothing_failed(chosen, named=named)

@@ -150,10 +150,11 @@ class Batches:
         try:
             with self.transactions.begin() as conn:
                 locked = self._lock(conn, checkpoints)
-                if isinstance(locked, str):
+                if not isinstance(locked, str):
+                    return locked
+                with batch.watched(conn):
                     self._handle(conn, batch, checkpoints, attempt)
                     return self._move(conn, checkpoints, batch, locked)
-                return locked
         except BaseException as error:  # a handler may raise anything: SystemExit, say
             if not self._is_failure(error, batch):
                 raise
@@ -213,11 +214,18 @@ class Batches:
         return Applied(after, batch.index)
 
     def _is_failure(self, error: BaseException, batch: _Batch) -> bool:
-        """Whether the event is to blame, or the handler: not so in an outage."""
+        """Whether the event is to blame, or the handler: not so in an outage of this database.
+
+        An outage shows on the batch's own connection, whatever a handler makes of the error; an
+        error of another database is the handler's.
+        """
         if not batch.begun or _is_stop(error):
             return False
-        too_long = self.clock() - batch.begun > self.projection.handler_timeout.total_seconds()
-        return too_long or not is_outage(error)
+        if self.clock() - batch.begun > self.projection.handler_timeout.total_seconds():
+            return True
+        if batch.is_lost:
+            return isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout)
+        return not (batch.is_aborted and is_outage(error))
 
     def _explained(self, error: BaseException) -> BaseException:
         """The error with a way out, where the driver's has none."""
@@ -242,6 +250,21 @@ class _Batch:
     begun: float = 0.0
     """When the handler was last called, by the clock; 0: not yet."""
     is_moving: bool = False
+    is_lost: bool = False
+    """Whether its connection has been lost."""
+    is_aborted: bool = False
+    """Whether the database has refused a statement, or the commit."""
+
+    @contextmanager
+    def watched(self, conn: Connection[Any]) -> Iterator[None]:
+        """Remembers what an error has left of the transaction, before it is rolled back."""
+        try:
+            yield
+        except BaseException:
+            self.is_lost = conn.broken
+            self.is_aborted = conn.broken or conn.info.transaction_status == INERROR
+            raise
+        self.is_aborted = True  # what comes now comes from the commit
 
     def started(self, now: float) -> None:
         self.begun = now

@@ -21,7 +21,7 @@ from eventferry import sql
 from eventferry.checkpoint import moved
 from eventferry.engine._async import AsyncTransactions, lock, move
 from eventferry.engine.outcome import Applied, Busy, Failed, Moved, Outcome
-from eventferry.errors import EventIdConflict, TransactionLost
+from eventferry.errors import EventIdConflict, StoreUnavailable, TransactionLost
 from eventferry.projection import Projection
 from eventferry.source import Page, copy_statement
 from eventferry.store._row import COLUMNS
@@ -49,6 +49,13 @@ class Ferry:
         Raises:
             psycopg.Error, StoreUnavailable: the shared store failed, not an event.
         """
+        try:
+            return await self._apply(page)
+        except psycopg.errors.QueryCanceled as error:
+            # by the time that we set ourselves: somebody locks the stream, say
+            raise StoreUnavailable(f"the shared store did not take a page: {error}") from error
+
+    async def _apply(self, page: Page) -> Outcome:
         assert page.marks is not None
         try:
             return await self._transaction(page, page.count, self._copy)

@@ -28,6 +28,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from eventferry import migration, sql
 from eventferry.connection import (
     PREPARE_THRESHOLD,
+    how_to_create,
     options,
     require_transaction,
     require_url,
@@ -438,32 +439,37 @@ async def is_direct(conn: AsyncConnection[Any]) -> bool:
         return await cursor.fetchone() == (conn.info.backend_pid,)
 
 
-async def horizon(conn: AsyncConnection[Any], streams: Sequence[str], store: str) -> Horizon:
-    """Up to where the streams may be read; `store` names the store in messages.
+async def observe(conn: AsyncConnection[Any], streams: Sequence[str]) -> Horizon:
+    """Up to where the streams may be read; those that are not there have no incarnation.
 
     What is read up to it must be read by a later statement, in a new snapshot.
-
-    Raises:
-        UnknownStream: there is no such stream.
     """
     # In READ COMMITTED, whatever the database's default is; in one round trip.
-    async with conn.pipeline(), conn.transaction():
-        cursor = plain_cursor(conn)
-        await cursor.execute(sql.query("horizon"), (list(streams),))
-    row = await cursor.fetchone()
+    async with plain_cursor(conn) as cursor:
+        async with conn.pipeline(), conn.transaction():
+            await cursor.execute(sql.query("horizon"), (list(streams),))
+        row = await cursor.fetchone()
     assert row is not None
-    found = Horizon(
+    return Horizon(
         store=row[0],
         incarnations=tuple(row[1] or ()),
         head=row[2],
         position=row[3],
         in_flight=row[4],
     )
+
+
+async def horizon(conn: AsyncConnection[Any], streams: Sequence[str], store: str) -> Horizon:
+    """As `observe`, of streams that must be there; `store` names the store in messages.
+
+    Raises:
+        UnknownStream: there is no such stream.
+    """
+    found = await observe(conn, streams)
     for stream, incarnation in zip(streams, found.incarnations, strict=True):
         if incarnation is None:
             raise UnknownStream(
-                f"{store} has no stream {stream!r}. Create it: `eventferry streams create "
-                f"{stream}` (`eventferry streams list` shows what is there)",
+                f"{store} has no stream {stream!r}. {how_to_create(stream)}",
                 stream=stream,
             )
     return found

@@ -29,6 +29,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from eventferry import migration, sql
 from eventferry.connection import (
     PREPARE_THRESHOLD,
+    how_to_create,
     options,
     require_transaction,
     require_url,
@@ -431,32 +432,37 @@ def is_direct(conn: Connection[Any]) -> bool:
         return cursor.fetchone() == (conn.info.backend_pid,)
 
 
-def horizon(conn: Connection[Any], streams: Sequence[str], store: str) -> Horizon:
-    """Up to where the streams may be read; `store` names the store in messages.
+def observe(conn: Connection[Any], streams: Sequence[str]) -> Horizon:
+    """Up to where the streams may be read; those that are not there have no incarnation.
 
     What is read up to it must be read by a later statement, in a new snapshot.
-
-    Raises:
-        UnknownStream: there is no such stream.
     """
     # In READ COMMITTED, whatever the database's default is; in one round trip.
-    with conn.pipeline(), conn.transaction():
-        cursor = plain_cursor(conn)
-        cursor.execute(sql.query("horizon"), (list(streams),))
-    row = cursor.fetchone()
+    with plain_cursor(conn) as cursor:
+        with conn.pipeline(), conn.transaction():
+            cursor.execute(sql.query("horizon"), (list(streams),))
+        row = cursor.fetchone()
     assert row is not None
-    found = Horizon(
+    return Horizon(
         store=row[0],
         incarnations=tuple(row[1] or ()),
         head=row[2],
         position=row[3],
         in_flight=row[4],
     )
+
+
+def horizon(conn: Connection[Any], streams: Sequence[str], store: str) -> Horizon:
+    """As `observe`, of streams that must be there; `store` names the store in messages.
+
+    Raises:
+        UnknownStream: there is no such stream.
+    """
+    found = observe(conn, streams)
     for stream, incarnation in zip(streams, found.incarnations, strict=True):
         if incarnation is None:
             raise UnknownStream(
-                f"{store} has no stream {stream!r}. Create it: `eventferry streams create "
-                f"{stream}` (`eventferry streams list` shows what is there)",
+                f"{store} has no stream {stream!r}. {how_to_create(stream)}",
                 stream=stream,
             )
     return found
