@@ -518,3 +518,48 @@ def test_nothing_is_open_while_a_projection_stands_still(users: Service) -> None
         until(lambda: (worker.last("reader") or None) and worker.last("reader"))
         until(lambda: not open_transactions(users.local_url))
     assert query(users.local_url, "SELECT count(*) FROM effects") == [(0,)]
+
+
+def test_an_outage_of_another_database_is_the_handlers_failure(users: Service) -> None:
+    def handle(_event: RecordedEvent, _context: Context) -> None:
+        raise psycopg.OperationalError("the handler's own database is down")
+
+    users.consuming("reader", handle, STREAM)
+    users.append(STREAM, numbered(1))
+    assert users.run("reader").end is End.FAILED
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_lost_connection_is_an_outage_whatever_a_handler_makes_of_it(
+    users: Service, is_async: bool
+) -> None:
+    lost = [True]
+
+    class Wrapped(Exception):
+        pass
+
+    def terminate(pid: int) -> None:
+        query(users.local_url, "SELECT pg_terminate_backend(%s)", (pid,))
+
+    def handle(event: RecordedEvent, context: Context) -> None:
+        if lost.pop() if lost else False:
+            terminate(context.connection.info.backend_pid)
+        try:
+            record(event, context)
+        except psycopg.Error as error:
+            raise Wrapped from error
+
+    async def handle_async(event: RecordedEvent, context: AsyncContext) -> None:
+        if lost.pop() if lost else False:
+            terminate(context.connection.info.backend_pid)
+        try:
+            await record_async(event, context)
+        except psycopg.Error as error:
+            raise Wrapped from error
+
+    users.consuming("reader", handle_async if is_async else handle, STREAM)
+    users.append(STREAM, numbered(1))
+    assert users.run("reader").end is End.CAUGHT_UP
+    assert users.recorded() == [1]
+    rows = query(users.local_url, "SELECT state, attempts, error FROM eventferry.projections")
+    assert rows == [("idle", 0, None)]

@@ -177,18 +177,22 @@ def test_an_append_just_before_the_sleep_is_seen_by_the_last_look(
 ) -> None:
     """It comes after the look that found nothing, and sees nobody asleep: it notifies nobody."""
     sleep = Watch.sleep
-    appended = threading.Event()
+    armed, appended = threading.Event(), threading.Event()
 
     async def append_then_sleep(watch: Watch, projection: str) -> bool:
-        if watch._ear is not None and not appended.is_set():
+        if armed.is_set() and not appended.is_set():
             appended.set()
-            users.append(STREAM, numbered(1))
+            users.append(STREAM, numbered(1, first=4))
         return await sleep(watch, projection)
 
     monkeypatch.setattr(Watch, "sleep", append_then_sleep)
-    with users.worker():
+    users.consuming("reader", record, STREAM, batch_size=1)
+    with users.worker() as worker:
+        worker.until_asleep()
+        armed.set()
+        users.append(STREAM, numbered(3))  # several pages: then it has to say again that it sleeps
         until(appended.is_set)
-        until(lambda: users.recorded() == [1])
+        until(lambda: users.recorded() == [1, 2, 3, 4])
 
 
 def test_a_reader_that_goes_to_sleep_inside_of_an_append_gets_it(users: Service) -> None:

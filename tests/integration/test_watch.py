@@ -283,3 +283,42 @@ def test_a_retry_wakes_the_worker_of_a_ferry(make_service: MakeService) -> None:
             conn.execute('ALTER TABLE streams."users-stream" DROP CONSTRAINT "no"')
             users.retry()
             until(lambda: len(users.positions(STREAM, environment="shared")) == 2)
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_the_poll_works_whatever_the_default_isolation_of_the_database(
+    users: Service, level: str
+) -> None:
+    with psycopg.connect(users.local_url, autocommit=True) as conn:
+        conn.execute(
+            f"ALTER DATABASE {conn.info.dbname} SET default_transaction_isolation = '{level}'"  # type: ignore[arg-type,unused-ignore]
+        )
+    users.listens = False
+    users.poll_interval = SOON
+    with users.worker():
+        for n in range(1, 4):
+            users.append(STREAM, numbered(1, first=n))
+            until(lambda n=n: users.recorded() == list(range(1, n + 1)))  # type: ignore[misc]
+
+
+def test_nobody_is_notified_for_a_projection_that_has_failed(users: Service) -> None:
+    def handle(_event: RecordedEvent) -> None:
+        raise RuntimeError
+
+    users.consuming("reader", handle, STREAM)
+    with users.worker() as worker:
+        worker.until_asleep()
+        users.append(STREAM, numbered(1))
+        until(lambda: (last := worker.last("reader")) and last.end is End.FAILED)
+        until(lambda: lock_holders(users) == [])
+
+
+def test_who_waits_for_a_long_append_is_woken_by_the_next_one(users: Service) -> None:
+    with sleeping_worker(users) as worker, psycopg.connect(users.local_url) as conn:
+        users.local.append(STREAM, numbered(1), connection=conn)
+        users.append(STREAM, numbered(1, first=2))
+        until(lambda: (last := worker.last("reader")) and last.end is End.IN_FLIGHT)
+        until(lambda: lock_holders(users) != [])  # it has given up waiting by itself alone
+        conn.commit()
+        users.append(STREAM, numbered(1, first=3))
+        until(lambda: users.recorded() == [1, 2, 3])

@@ -27,7 +27,7 @@ from eventferry import sql
 from eventferry.checkpoint import Checkpoint, Checkpoints, Mark, moved
 from eventferry.connection import is_outage
 from eventferry.engine.outcome import Applied, Busy, Failed, Moved, Outcome
-from eventferry.errors import TransactionLost
+from eventferry.errors import StoreUnavailable, TransactionLost
 from eventferry.event import Event, RecordedEvent
 from eventferry.projection import Projection
 from eventferry.store import Appended, EventStore
@@ -157,6 +157,8 @@ class Batches:
                     return self._move(conn, checkpoints, batch, locked)
         except BaseException as error:  # a handler may raise anything: SystemExit, say
             if not self._is_failure(error, batch):
+                if batch.is_lost and not _is_stop(error):
+                    raise StoreUnavailable(f"a batch has lost its connection: {error}") from error
                 raise
             return batch.failed(self._explained(error))
 
