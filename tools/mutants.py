@@ -218,10 +218,10 @@ SABOTAGES = (
         f"{TESTS}/test_handlers.py::test_effect_and_checkpoint_are_in_one_transaction",
         (
             ENGINE,
-            "                    await self._handle(conn, batch, attempt)\n",
+            "return await self._move(conn, checkpoints, batch, locked)",
             (
-                "                    await self._handle(conn, batch, attempt)\n"
-                '                    await conn.execute("COMMIT")\n'
+                'await conn.execute("COMMIT"); '
+                "return await self._move(conn, checkpoints, batch, locked)"
             ),
         ),
         (f"{QUERIES}/move_checkpoints.sql", "pg_current_xact_id()::text = %s", "%s <> ''"),
@@ -316,8 +316,8 @@ SABOTAGES = (
         f"{INTERLEAVING}::test_an_append_just_before_the_sleep_is_seen_by_the_last_look",
         (
             WORKER,
-            "if step.sleep and await watch.sleep(projection.name):\n                    continue",
-            "if step.sleep:\n                    await watch.sleep(projection.name)",
+            "if step.sleep and await watch.sleep(",
+            "if step.sleep and not await watch.sleep(",
         ),
     ),
     sabotage(
@@ -356,7 +356,7 @@ SABOTAGES = (
     sabotage(
         "who was awake for a while taken for asleep",
         f"{TESTS}/test_watch.py::test_nobody_is_notified_while_the_reader_is_awake",
-        (WORKER, "asleep = asleep and watch.is_asleep(projection.name)", "asleep = bool(asleep)"),
+        (WORKER, "asleep and watch.is_asleep(", "asleep or watch.is_asleep("),
     ),
     sabotage(
         "no look after a lost ear is replaced",
