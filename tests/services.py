@@ -317,6 +317,13 @@ class RunningWorker:
                 f"{name} is caught up",
             )
 
+    def until_handled(self, name: str, count: int) -> None:
+        """Returns when the runs that are over have handled that many events."""
+        until(
+            lambda: sum(e.handled for n, e in self.ended if n == name) >= count,
+            f"{name} has handled {count}",
+        )
+
     def last(self, name: str) -> Ended | None:
         """How the last look of a projection has ended."""
         return next((e for n, e in reversed(self.ended) if n == name), None)

@@ -184,8 +184,10 @@ def test_nobody_is_notified_while_the_reader_is_awake(users: Service) -> None:
 
     users.consuming("reader", handle, STREAM, batch_size=2)
     with sleeping_worker(users) as worker:
+        users.append(STREAM, numbered(1, first=0))
+        worker.until_handled("reader", 1)  # so all looks are over that something else has asked for
         users.append(STREAM, numbered(6))
-        until(lambda: len(users.recorded()) == 6)
+        until(lambda: len(users.recorded()) == 7)
         worker.until_asleep()
     assert seen == [set()]
 
@@ -197,7 +199,7 @@ def test_in_a_trickle_the_lock_stays(users: Service) -> None:
         for n in range(1, 11):
             users.append(STREAM, numbered(1, n))
             # the next one comes when the run is over: else it would be busy
-            until(lambda n=n: sum(ended.handled for _, ended in worker.ended) == n)  # type: ignore[misc]
+            worker.until_handled("reader", n)
             assert lock_holders(users) == held
         worker.until_asleep()
 
