@@ -70,7 +70,8 @@ def is_outage(error: BaseException) -> bool:
     if not isinstance(error, psycopg.Error):
         return False
     if error.sqlstate is None:  # never reached the server, or lost it on the way
-        return isinstance(error, psycopg.OperationalError)
+        # an answer out of step: that of a transaction which the server has ended, by a pooler
+        return isinstance(error, psycopg.OperationalError | psycopg.InternalError)
     return error.sqlstate[:2] in _OUTAGE_CLASSES or isinstance(error, _OUTAGES)
 
 
@@ -81,6 +82,7 @@ _OUTAGES = (
     pg.CannotConnectNow,
     pg.DatabaseDropped,
     pg.IdleSessionTimeout,
+    pg.IdleInTransactionSessionTimeout,  # we froze; where a handler is to blame, the engine knows
     pg.SerializationFailure,
     pg.DeadlockDetected,
     pg.LockNotAvailable,

@@ -8,6 +8,7 @@ runner does not look alive.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -91,9 +92,11 @@ class Registry:
             await cursor.execute(sql.query("projections"), (HEARTBEAT_S * 3, list(names)))
             return {row.name: row for row in await cursor.fetchall()}
 
-    async def failed(self, name: str, failed: Failed) -> None:
-        """Records the failure of an event."""
-        async with self.pool.connection() as conn:
+    async def failed(
+        self, name: str, failed: Failed, *, connection: AsyncConnection[Any] | None = None
+    ) -> None:
+        """Records the failure of an event; on this connection to the local store, or on its own."""
+        async with nullcontext(connection) if connection else self.pool.connection() as conn:
             await conn.execute(
                 sql.query("record_failure"),
                 (

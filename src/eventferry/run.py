@@ -210,7 +210,10 @@ class Run:
             mark = failed.mark
             if not isinstance(locked, str) or (mark and at[mark.stream] >= mark.position):
                 return self._ended(End.BUSY)
-            await self._registry.failed(self._name, failed)
+            # in this transaction, where it may be: with another connection each, many that fail
+            # at once could wait for each other's in a pool
+            own = conn if self._target is self.pools.local else None
+            await self._registry.failed(self._name, failed, connection=own)
         log.error("projection %s failed at %s: %s", self._name, failed.event, failed.error)
         return self._ended(End.FAILED, failed.error)
 

@@ -9,9 +9,11 @@ from uuid import UUID
 import pytest
 
 from eventferry import End, Event, RecordedEvent
+from eventferry.engine import ferry
+from eventferry.engine._async import move as engine_move
 from tests.conftest import MakeService
 from tests.pgbouncer import runs_through_pgbouncer_too, workers_through_pgbouncer_too
-from tests.services import Service, numbered, query, record
+from tests.services import Service, numbered, open_transactions, query, record
 from tests.waiting import until
 
 STREAM = "users-stream"
@@ -172,6 +174,38 @@ def test_two_ferries_side_by_side_ferry_each_event_once(users: Service) -> None:
         known = users.known(name)
         assert known is not None
         assert (known.state, known.error) == ("idle", None)
+
+
+@runs_through_pgbouncer_too
+@pytest.mark.parametrize("moment", ["before it moves the checkpoint", "before it commits"])
+def test_a_ferry_that_freezes_is_ended_by_the_server_and_does_its_page_again(
+    users: Service, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is no failure of an event."""
+    has_frozen = False
+
+    def freeze() -> None:
+        nonlocal has_frozen
+        if not has_frozen:
+            has_frozen = True
+            until(lambda: not open_transactions(users.shared_url))
+
+    async def move(*arguments: Any) -> bool:
+        if moment == "before it moves the checkpoint":
+            freeze()
+        moved = await engine_move(*arguments)
+        freeze()
+        return moved
+
+    monkeypatch.setattr(ferry, "FROZEN_S", 0.2)
+    monkeypatch.setattr(ferry, "move", move)
+    users.append(STREAM, numbered(3))
+    assert users.run("ferry").end is End.CAUGHT_UP
+    assert has_frozen
+    assert numbers(users) == [1, 2, 3]
+    known = users.known("ferry")
+    assert known is not None
+    assert (known.state, known.error) == ("idle", None)
 
 
 def test_another_event_under_the_same_id_fails_the_ferry_and_is_named(users: Service) -> None:

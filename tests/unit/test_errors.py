@@ -110,8 +110,15 @@ def test_an_outage_is_not_the_fault_of_what_was_asked() -> None:
         pg.ConnectionFailure(),
         pg.ReadOnlySqlTransaction(),
         psycopg.OperationalError("gone"),
+        psycopg.InternalError("received 2 results from command 'COMMIT'"),
         errors.StoreUnavailable("gone"),
     ]
-    others = [pg.UniqueViolation(), psycopg.InterfaceError(), ValueError(), errors.StoreError()]
+    others = [
+        pg.UniqueViolation(),
+        pg.InternalError_(),
+        psycopg.InterfaceError(),
+        ValueError(),
+        errors.StoreError(),
+    ]
     assert [error for error in outages if not connection.is_outage(error)] == []
     assert [error for error in others if connection.is_outage(error)] == []
