@@ -57,22 +57,22 @@ class Place:
 
     def processes(self) -> list[str]:
         """The command lines of the processes that work below the folder (Linux only)."""
-        return [
-            (folder / "cmdline").read_text()
-            for folder in PROC.glob("[0-9]*")
-            if _works_below(folder, self.folder)
-        ]
+        found = (_command_line_below(process, self.folder) for process in PROC.glob("[0-9]*"))
+        return [command_line for command_line in found if command_line is not None]
 
     @property
     def is_clean(self) -> bool:
         return not self.processes() and not list(self.folder.iterdir())
 
 
-def _works_below(process: Path, folder: Path) -> bool:
+def _command_line_below(process: Path, folder: Path) -> str | None:
+    """The process's command line, if it works below the folder."""
     try:
-        return (process / "cwd").readlink().is_relative_to(folder)
-    except OSError:  # ended meanwhile, or somebody else's
-        return False
+        if (process / "cwd").readlink().is_relative_to(folder):
+            return (process / "cmdline").read_text()
+    except OSError:  # it ended, between any two of these; or it is somebody else's
+        pass
+    return None
 
 
 @pytest.fixture
