@@ -37,6 +37,7 @@ ENGINE = "src/eventferry/engine/_async.py"
 FERRY = "src/eventferry/engine/ferry.py"
 SOURCE = "src/eventferry/source.py"
 RUN = "src/eventferry/run.py"
+STEP = "src/eventferry/step.py"
 WORKER = "src/eventferry/worker.py"
 WATCH = "src/eventferry/watch.py"
 CHECKPOINT = "src/eventferry/checkpoint.py"
@@ -304,9 +305,9 @@ SABOTAGES = (
     # ---- waking
     sabotage(
         "a locked checkpoint taken for no work",
-        "tests/unit/test_next_step.py::test_only_who_is_caught_up_sleeps_until_woken",
+        "tests/unit/test_step.py::test_only_who_is_caught_up_sleeps_until_woken",
         (
-            WORKER,
+            STEP,
             "return Step(wait_s=0.1 + 0.9 * chance)",
             "return Step() if asleep else Step(sleep=True)",
         ),
