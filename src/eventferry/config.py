@@ -39,6 +39,9 @@ FILE_VARIABLE = "EVENTFERRY_CONFIG"
 
 Kind = Literal["producing", "consuming"]
 
+_URL_KEYS = ("local_url", "shared_url", "local_listen_url", "shared_listen_url")
+_PASSWORD = re.compile(r"://.*:.*@", re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -189,7 +192,7 @@ def _is_pyproject(file: Path) -> bool:
 
 def _read(file: Path, mistakes: _Mistakes) -> dict[str, Any]:
     try:
-        table: Any = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        table: Any = _without_passwords(tomllib.loads(file.read_bytes().decode("utf-8-sig")))
     except FileNotFoundError:
         mistakes.stop(f"there is no such file (from --config or {FILE_VARIABLE})")
     except OSError as error:
@@ -206,6 +209,16 @@ def _read(file: Path, mistakes: _Mistakes) -> dict[str, Any]:
     if not isinstance(table, dict):
         mistakes.stop("has no table [tool.eventferry]")
     return table
+
+
+def _without_passwords(value: Any, *, key: str = "") -> Any:
+    """The same, but for URLs where none belongs: mistakes show what came."""
+    if isinstance(value, dict):
+        return {k: _without_passwords(v, key=k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without_passwords(v) for v in value]
+    is_misplaced = key not in _URL_KEYS and isinstance(value, str) and _PASSWORD.search(value)
+    return "a URL" if is_misplaced else value
 
 
 # ---- the shape of the file: a model for each table, a validator for each kind of value
@@ -246,12 +259,18 @@ def _url(value: object) -> str:
     return value
 
 
+_ONE_AT = re.compile(r"\w+://(?:[^@/]*@)?+[^@?]*(?:\?.*)?", re.DOTALL)
+"""The user and password end at the first '@', and hold no '/'. With another '@' before the query,
+PostgreSQL would take what is left of a password for a host, a port or a database."""
+
+
 def _is_understood(url: str) -> bool:
     try:
         parts = conninfo_to_dict(url)
     except (psycopg.Error, ValueError):  # its message would show the URL
         return False
-    return "@" not in str(parts.get("host"))  # else the rest of a password is taken for a host
+    is_port = re.fullmatch(r"[0-9,]*", str(parts.get("port") or ""))
+    return bool(is_port and _ONE_AT.fullmatch(url))
 
 
 def _listen(value: object) -> str:
@@ -356,7 +375,6 @@ class _Consuming(_Projection):
     handler_timeout: Duration = timedelta(seconds=60)
 
 
-_URL_KEYS = ("local_url", "shared_url", "local_listen_url", "shared_listen_url")
 _TABLES: dict[Kind, type[_Producing] | type[_Consuming]] = {
     "producing": _Producing,
     "consuming": _Consuming,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -283,6 +283,9 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
         config.load(tmp_path / "nowhere.toml", environ=URLS)
     with pytest.raises(ConfigurationError, match="can't be read: Is a directory"):
         config.load(tmp_path, environ=URLS)
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
+    with pytest.raises(ConfigurationError, match=r"loop.toml: can't be read: Too many levels of"):
+        config.load(tmp_path / "loop.toml", environ=URLS)
 
 
 # ---- handlers
@@ -367,6 +370,57 @@ def test_all_mistakes_are_reported_at_once(mistakes: Callable[..., list[str]]) -
             '"local" to read this service\'s own store'
         ),
         'projections.toml: consuming.b.handler: missing; write handler = "package.module:name"',
+    ]
+
+
+def test_what_people_get_wrong_is_one_line_each(
+    mistakes: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "myservice.py").write_text("def three(event, context, db): pass")
+    content = """
+        service = "a"
+        local_url = "mysql://u:secret@h/d"
+        [producing.p]
+        stream_name = "s"
+        [consuming.p]
+        stream_name = "s"
+        stream_names = ["s"]
+        enviroment = "shared"
+        environment = "everywhere"
+        handler = "myservice:three"
+        batch_time = "1 second"
+        [consuming.q]
+        stream_names = ["s"]
+        environment = "local"
+        handler = "myservise:three"
+    """
+    lines = mistakes(content, {"EVENTFERRY_SHARED_URL": "mysql://"}, import_handlers=True)
+    url = (
+        "must be a URL such as 'postgresql://user:password@host:5432/database'; it must begin with "
+        "postgresql:// or postgres://"
+    )
+    assert lines == [
+        f"projections.toml: local_url: {url}",
+        f"EVENTFERRY_SHARED_URL: {url}",
+        "projections.toml: consuming.p: the name is taken by producing.p; rename one",
+        "projections.toml: consuming.p: has stream_name and stream_names; keep stream_names",
+        (
+            "projections.toml: consuming.p.batch_time: must be a duration such as '500ms', '30s', "
+            "'5m' or '1h', not '1 second'"
+        ),
+        (
+            "projections.toml: consuming.p.environment: must be 'local' or 'shared', "
+            "not 'everywhere'"
+        ),
+        "projections.toml: consuming.p.enviroment: unknown key; did you mean 'environment'?",
+        (
+            "projections.toml: consuming.p.handler: handler myservice:three takes "
+            "(event, context, db), but must take (event) or (event, context)"
+        ),
+        (
+            "projections.toml: consuming.q.handler: there is no module myservise; modules are "
+            "looked for in the folder of the configuration file, then among the installed packages"
+        ),
     ]
 
 
@@ -477,6 +531,11 @@ def test_a_projections_name_has_no_spaces(mistakes: Callable[..., list[str]]) ->
         ("host=h password=secret", "it must begin with postgresql:// or postgres://"),
         ("postgresql+psycopg://u:secret@h/d", "without a driver: leave the '+…' out"),
         ("postgresql://u:sec@secret@h/d", "must be percent-encoded"),
+        ("postgresql://u:secret/pw@h/d", "must be percent-encoded"),
+        ("postgresql://u:1/secret@h/d", "must be percent-encoded"),
+        ("postgresql://u/secret:pw@h/d", "must be percent-encoded"),
+        ("postgresql://u:secret?a@b@h/d", "must be percent-encoded"),
+        ("postgresql://h:secret/d", "PostgreSQL does not understand this one"),
         ("postgresql://u:secret@h/d?nothing=1", "PostgreSQL does not understand this one"),
         ("postgresql://u:secret@h/%zz", "PostgreSQL does not understand this one"),
     ],
@@ -490,6 +549,40 @@ def test_a_wrong_url_is_explained_and_never_shown(
     shared = {"EVENTFERRY_SHARED_URL": URLS["EVENTFERRY_SHARED_URL"]}
     [from_file] = mistakes(f'service = "a"\nlocal_url = {quoted(url)}', shared)
     assert from_file.startswith("projections.toml: local_url: must be a URL such as ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "service = {url}",
+        "poll_interval = {url}",
+        "servce = {url}",
+        "[producing]\nstream_name = {url}",
+        "[producing.p]\nlocal_url = {url}",
+        "[producing.p]\nstream_name = {url}",
+        "[consuming.p]\nstream_names = [{url}, {url}]",
+        '[consuming.p]\nstream_names = ["s"]\nenvironment = {url}',
+        '[consuming.p]\nstream_names = ["s"]\nhandler = {url}',
+        "[consuming.p]\nevent_types = {{a = [{url}]}}",
+    ],
+)
+def test_a_url_in_a_wrong_place_is_not_shown(mistakes: Callable[..., list[str]], line: str) -> None:
+    assert mistakes(line.format(url='"postgresql://u:secret@h/d"'), import_handlers=True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p%40%2F%3F@h:5432/d",
+        "postgresql://u:p?#[:@h/d?application_name=a@b",
+        "postgres://u@[::1]:5432,h:/d?target_session_attrs=any",
+        "postgresql://%2Fvar%2Frun/d%40e",
+        "postgresql:///d?host=/var/run&user=u@domain",
+        "postgresql://",
+    ],
+)
+def test_whatever_else_postgresql_takes_for_a_url_is_one(load: Load, url: str) -> None:
+    assert load('service = "a"', {**URLS, "EVENTFERRY_LOCAL_URL": url}).local_url == url
 
 
 def test_producing_is_refused_where_both_stores_are_one_database(
@@ -507,6 +600,9 @@ def test_producing_is_refused_where_both_stores_are_one_database(
         ("service = 'a'\n???", "(at line 2, column 1)"),
         (b"# ok\nservice = '\xff'", "is not UTF-8: the first wrong byte is in line 2"),
         ("a = " + "[" * 5_000, "nests too deeply"),
+        ("a" + ".a" * 5_000 + " = 1", "nests too deeply"),
+        ("[consuming.a]\n[consuming.a]", "Cannot declare ('consuming', 'a') twice (at line 2,"),
+        ("service = 'a'\nservice = 'b'\n", "Cannot overwrite a value (at line 2, column 14)"),
         ("a = " + "1" * 5_000, "is not TOML: Exceeds the limit"),
     ],
 )
@@ -556,12 +652,61 @@ FILES = st.dictionaries(KEYS, VALUES, max_size=5) | st.fixed_dictionaries(
 @given(FILES)
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_whatever_comes_is_a_config_or_a_list_of_mistakes(content: dict[str, Any]) -> None:
-    def outcome() -> Sequence[str]:
-        try:
-            return config.load(__file__, environ=URLS, import_handlers=False).notes
-        except ConfigurationError as error:
-            return error.mistakes or [""]
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tomllib, "loads", lambda _: content)
-        assert all(line and line.isprintable() for line in outcome())
+        assert_lines(__file__, URLS)
+
+
+URL_LINES = """
+local_url = "postgresql://users:secret@db/users"
+shared_url = "postgresql://users:secret@db/shared"
+local_listen_url = "postgresql://users:secret@db:5432/users"
+shared_listen_url = "off"
+"""
+# Of every type that TOML has, and what is nearly one.
+TOML_VALUES = [
+    *["true", "0", "-1", str(2**70), "1e400", "nan", "-0.0", '""', "''", '"a"', "'''\n'''"],
+    *["1979-05-27", "07:32:00", "1979-05-27T07:32:00Z", "[]", '["a", 1]', "{}", "{a = {}}"],
+    *["[[], [{}]]", "", "= =", '"', "yes", "None", r'"\u0000"', r'"\ud800"', "[[a]]"],
+    *['"postgresql://u:secret@h/d"', '"mysql://u:secret@h/d"', '["postgresql://u:secret@h/d"]'],
+    *['"postgresql://u:secret/x@h/d"', '"postgresql://u:secret@x@h/d"'],
+]
+
+
+def slips(line: bytes) -> st.SearchStrategy[list[bytes]]:
+    """What an editor may make of a line."""
+    key, _, value = line.partition(b"=")
+    return (
+        st.sampled_from([[], [line, line]])
+        | st.integers(0, len(line)).map(lambda length: [line[:length]])
+        | st.binary(max_size=20).map(lambda junk: [junk, line])
+        | KEYS.map(lambda new: [quoted(new).encode(), b" =", value])
+        | st.sampled_from(TOML_VALUES).map(lambda new: [key, f"= {new}\n".encode()])
+    )
+
+
+@st.composite
+def changed_files(draw: st.DrawFn) -> bytes:
+    """The full file after up to three slips."""
+    lines = (URL_LINES + FULL).encode().splitlines(keepends=True)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(lines) - 1))
+        lines[at : at + 1] = draw(slips(lines[at]))
+    return b"".join(lines)
+
+
+@given(changed_files() | st.binary())
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=300)
+def test_whatever_becomes_of_a_file_is_a_config_or_a_list_of_mistakes(content: bytes) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda _: content)
+        assert_lines("projections.toml", {})
+
+
+def assert_lines(path: str, environ: dict[str, str]) -> None:
+    """Whatever is said is said in lines that can be printed, and that hold no password."""
+    try:
+        said = config.load(path, environ=environ, import_handlers=False).notes
+    except ConfigurationError as error:
+        said = tuple(error.mistakes) or ("",)
+    assert all(line and line.isprintable() and "secret" not in line for line in said), said
