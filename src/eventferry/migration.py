@@ -7,10 +7,17 @@ services to upgrade does not stop the rest.
 
 Everything pending is applied in one transaction under an advisory lock: two migrators at once
 do it once, and one that fails leaves the store as it was.
+
+A migration that waits for a table makes all others wait that come after it: behind a handler
+which takes a minute, the whole store would stand still for that minute. So it waits but a moment,
+lets the others go on, and tries again.
 """
 
 from __future__ import annotations
 
+import logging
+import random
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,9 +28,18 @@ import psycopg
 
 from eventferry import sql
 from eventferry.connection import options, require_url, shown, translated
-from eventferry.errors import SchemaTooNew, StoreError, StoreNotMigrated
+from eventferry.errors import SchemaTooNew, StoreError, StoreNotMigrated, StoreUnavailable
+
+log = logging.getLogger("eventferry.migration")
 
 StoreKind = Literal["local", "shared"]
+
+LOCK_S = 1.0
+"""A migration waits this long for a lock, and everybody else behind it."""
+PAUSE_S = (1.0, 3.0)
+"""The shortest and the longest pause in which the others go on."""
+PATIENCE_S = 300.0
+"""After this long it gives up: what is in its way is no handler, but a transaction left open."""
 
 _LOCK = (17734, 1)  # a two-key advisory lock; (17734, 0) gives out stream numbers
 
@@ -58,40 +74,71 @@ def _migration(folder: str) -> Migration:
 
 
 def migrate(url: str, *, kind: StoreKind, service: str | None = None) -> tuple[str, ...]:
-    """Applies what is pending.
+    """Makes a database a store, or brings an older store up to date: `eventferry migrate`.
+
+    Everything that is pending is applied in one transaction; several at once do it once.
 
     Args:
-        url: The database.
-        kind: What the store is, if it is new. An existing one keeps its kind.
+        url: The database's.
+        kind: What the store is to be. An existing one keeps its kind.
         service: Whose local store it is; None for a shared one.
 
     Returns:
         The names of the migrations that were applied, oldest first; empty: it was up to date.
 
     Raises:
-        StoreUnavailable: the database can't be reached.
+        StoreUnavailable: the database can't be reached, or others don't leave its tables.
         SchemaTooNew: a later eventferry has made a breaking change.
-        StoreError: the store is of another kind, or belongs to another service.
+        StoreError: the URL is none, or the store is of another kind or of another service.
     """
     store = shown(url, kind)
     require_url(url, store)
     with translated(store), psycopg.connect(url, **options("migrate")) as conn:
-        with conn.transaction():
-            conn.execute("SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
-            rows = _applied(conn)
-            require_readable(rows, store)
-            applied = {row[0] for row in rows}
-            pending = [m for m in known() if m.number not in applied]
-            for migration in pending:
-                for statement in migration.statements:
-                    conn.execute(statement, prepare=False)
-                conn.execute(
-                    sql.query("record_migration"),
-                    (migration.number, migration.name, migration.breaking, version("eventferry")),
-                )
-            _claim(conn, store, kind, service)
-        return tuple(f"{m.number:04} {m.name}" for m in pending)
+        patient_until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                with conn.transaction():
+                    pending = _apply_pending(conn, store)
+                    _claim(conn, store, kind, service)
+                return tuple(f"{m.number:04} {m.name}" for m in pending)
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+                held = f"{store} can't be migrated while {_holder(conn)}"
+                if time.monotonic() > patient_until:
+                    raise StoreUnavailable(
+                        f"{held}. Nothing was changed. End that transaction, then migrate again"
+                    ) from error
+                log.warning("%s; again in a moment", held)
+            time.sleep(random.uniform(*PAUSE_S))
+
+
+def _apply_pending(conn: psycopg.Connection[Any], store: str) -> list[Migration]:
+    conn.execute("SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
+    conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_S * 1000:.0f}",))
+    rows = _applied(conn)
+    require_readable(rows, store)
+    applied = {row[0] for row in rows}
+    pending = [m for m in known() if m.number not in applied]
+    for migration in pending:
+        for statement in migration.statements:
+            conn.execute(statement, prepare=False)
+        conn.execute(
+            sql.query("record_migration"),
+            (migration.number, migration.name, migration.breaking, version("eventferry")),
+        )
+    return pending
+
+
+def _holder(conn: psycopg.Connection[Any]) -> str:
+    """Who is in the way of a migration: as far as can be seen a moment later."""
+    row = conn.execute(sql.query("oldest_transaction")).fetchone()
+    if row is None:
+        return "others use its tables"
+    pid, user, application, since = row
+    return (
+        f"backend {pid} (user {user}, application {application!r}) uses its tables in a "
+        f"transaction that is open since {since:%Y-%m-%d %H:%M:%S%z}"
+    )
 
 
 def _applied(conn: psycopg.Connection[Any]) -> list[tuple[int, str, bool]]:

@@ -23,8 +23,10 @@ from eventferry import (
     migrate,
     migration,
 )
+from eventferry.connection import options
 from eventferry.embedded import EmbeddedServer
 from tests.conftest import MakeDatabase
+from tests.waiting import wait_for_lock
 from tools import schema
 
 KNOWN = migration.known()
@@ -156,6 +158,52 @@ def test_a_first_migration_that_fails_leaves_nothing(empty_database: str) -> Non
         migrate(empty_database, kind="local", service="users")
     schemas = "SELECT nspname FROM pg_namespace WHERE nspname IN ('eventferry', 'streams')"
     assert rows(empty_database, schemas) == []
+
+
+@pytest.fixture
+def altering(local: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A migration that needs the table of checkpoints for itself."""
+    alter = "ALTER TABLE eventferry.checkpoints ADD COLUMN later bigint"
+    later = replace(KNOWN[-1], number=NEWEST + 1, name="later", statements=(alter,))
+    monkeypatch.setattr(migration, "known", lambda: (*KNOWN, later))
+    monkeypatch.setattr(migration, "PAUSE_S", (0.0, 0.1))
+
+
+@pytest.mark.usefixtures("altering")
+def test_others_go_on_while_a_migration_waits_for_a_long_transaction(
+    local: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    use = "SELECT FROM eventferry.checkpoints FOR UPDATE SKIP LOCKED"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(local, **options("slow handler") | {"autocommit": False}) as slow,
+        psycopg.connect(local, autocommit=True, options="-c statement_timeout=20s") as other,
+    ):
+        slow.execute(use)
+        pid = slow.info.backend_pid
+        migrating = pool.submit(migrate, local, kind="local", service="users")
+        for _ in range(3):
+            wait_for_lock(local)
+            other.execute(use)  # in the end it gets past the migration
+        assert not migrating.done()
+        slow.rollback()
+        assert migrating.result() == (f"{NEWEST + 1:04} later",)
+    assert f"while backend {pid} (user postgres" in caplog.text
+    assert "application 'eventferry slow handler'" in caplog.text
+
+
+@pytest.mark.usefixtures("altering")
+def test_a_migration_that_never_gets_the_tables_says_who_has_them(
+    local: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(migration, "LOCK_S", 0.05)
+    with psycopg.connect(local) as left_open:
+        left_open.execute("SELECT FROM eventferry.checkpoints")
+        pid = left_open.info.backend_pid
+        with pytest.raises(StoreUnavailable, match=rf"backend {pid} .*Nothing was changed. End"):
+            migrate(local, kind="local", service="users")
+    assert migrate(local, kind="local", service="users") == (f"{NEWEST + 1:04} later",)
 
 
 def test_a_local_store_belongs_to_one_service(local: str) -> None:
