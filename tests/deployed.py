@@ -29,16 +29,30 @@ class Deployed:
         self.config.write_text(dedent(configuration))
         (folder / "handlers.py").write_text(dedent(handlers))
 
-    def start(self, program: str = RUN_WORKER) -> subprocess.Popen[bytes]:
+    def start(self, program: str = RUN_WORKER, **environ: str) -> subprocess.Popen[bytes]:
         """A process that runs the service's worker."""
+        return self._start("-c", program, str(self.config), **environ)
+
+    def command(self, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+        """A process of the command line: `command("worker", "--background")`."""
+        return self._start("-m", "eventferry", *arguments, **environ)
+
+    def run(self, *arguments: str, **environ: str) -> int:
+        """Runs a command to its end; its exit code."""
+        process = self.command(*arguments, **environ)
+        code = process.wait(PATIENCE_S)
+        self.workers.remove(process)
+        return code
+
+    def _start(self, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
         with (self.folder / WORKER_LOG).open("ab") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", program, str(self.config)],
+                [sys.executable, "-W", "error", *arguments],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+                env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | environ,
             )
         self.workers.append(worker)
         return worker
@@ -49,9 +63,10 @@ class Deployed:
         worker.wait(PATIENCE_S)
         self.workers.remove(worker)
 
-    def stop(self) -> list[int]:
-        """Ends all workers as a deployment does; their exit codes."""
-        workers, self.workers = self.workers, []
+    def stop(self, *chosen: subprocess.Popen[bytes]) -> list[int]:
+        """Ends the workers, all by default, as a deployment does; their exit codes."""
+        workers = list(chosen or self.workers)
+        self.workers = [worker for worker in self.workers if worker not in workers]
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
         try:
