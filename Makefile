@@ -36,13 +36,15 @@ lint: $(INSTALLED) ## Style, types, layers, and generated files up to date
 	@$(BIN)/lint-imports --no-logo > $(VENV)/import-linter.log || { cat $(VENV)/import-linter.log; exit 1; }
 	@echo "== generated files"
 	@$(BIN)/python tools/async_to_sync.py --check
+	@$(BIN)/python -m tools.reference --check
 
 format: $(INSTALLED) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
 
-generate: $(INSTALLED) ## The sync modules, from the async ones
+generate: $(INSTALLED) ## The sync modules from the async ones, the Python reference from docstrings
 	@$(BIN)/python tools/async_to_sync.py
+	@$(BIN)/python -m tools.reference
 
 mutants: $(INSTALLED) ## Break the code on purpose: the tests must notice
 	@$(BIN)/python tools/mutants.py

@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def generate(source: str, target: str, *, check: bool) -> bool:
-    """Brings one file up to date; with `check`, only tells whether it is, and shows a diff."""
+    """Brings one sync module up to date, as `brought_up_to_date` does."""
     if not (ROOT / source).exists():
         return True
     wanted = formatted(
@@ -81,6 +81,11 @@ def generate(source: str, target: str, *, check: bool) -> bool:
         + to_sync((ROOT / source).read_text()),
         target,
     )
+    return brought_up_to_date(target, wanted, check=check)
+
+
+def brought_up_to_date(target: str, wanted: str, *, check: bool) -> bool:
+    """Writes what is wanted; with `check`, only tells whether it is there, and shows a diff."""
     found = (ROOT / target).read_text() if (ROOT / target).exists() else ""
     if wanted == found:
         return True

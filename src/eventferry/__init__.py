@@ -30,7 +30,9 @@ from eventferry.errors import (
     WrongIsolation,
 )
 from eventferry.event import Event, EventMapper, RecordedEvent
+from eventferry.handler import Handler
 from eventferry.migration import migrate
+from eventferry.projection import Projection
 from eventferry.run import End, Ended
 from eventferry.store import (
     Appended,
@@ -58,11 +60,13 @@ __all__ = [
     "EventMapper",
     "EventStore",
     "EventTooLarge",
+    "Handler",
     "HistoryMismatch",
     "Horizon",
     "InvalidEvent",
     "InvalidStreamName",
     "MissingData",
+    "Projection",
     "ProjectionError",
     "RecordedEvent",
     "SchemaTooNew",

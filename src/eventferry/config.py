@@ -94,7 +94,7 @@ def load(
     """Reads and checks the configuration.
 
     Args:
-        path: the file; None: the one that EVENTFERRY_CONFIG names, else `projections.toml`, or a
+        path: The file; None: the one that EVENTFERRY_CONFIG names, else `projections.toml`, or a
             `pyproject.toml` with `[tool.eventferry]`, in the current folder or the nearest above.
         environ: EVENTFERRY_LOCAL_URL, EVENTFERRY_SHARED_URL, EVENTFERRY_LOCAL_LISTEN_URL and
             EVENTFERRY_SHARED_LISTEN_URL in it win over the file.
@@ -102,7 +102,7 @@ def load(
             folder is put on `sys.path`, where the handlers' modules are looked for.
 
     Raises:
-        ConfigurationError: with all mistakes.
+        ConfigurationError: something is wrong; with all mistakes at once.
     """
     file = _find(path, environ)
     mistakes = _Mistakes(file)

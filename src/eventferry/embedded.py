@@ -58,12 +58,18 @@ class EmbeddedServerError(EventFerryError):
 class EmbeddedServer:
     """One PostgreSQL server with its data, its log and its Unix socket in `folder`.
 
-    port: None listens on the Unix socket only, 0 also on a free TCP port of 127.0.0.1, another
-        number on that one.
-    settings: PostgreSQL's, by name: `{"fsync": "off"}`.
-    programs: the folder of `initdb`, `postgres`, `psql`; that of the extra `embedded` by default.
+    Start and stop it, or let `with` do it. It ends with this process at the
+    latest, and keeps its data for the next start in the same folder.
 
-    Raises EmbeddedServerError if the extra `embedded` is missing or the folder can't be used.
+    Args:
+        folder: Made if it is not there.
+        port: None listens on the Unix socket only, 0 also on a free TCP port of 127.0.0.1, another
+            number on that one.
+        settings: PostgreSQL's, by name: `{"fsync": "off"}`.
+        programs: The folder of `initdb`, `postgres`, `psql`; None: that of the extra `embedded`.
+
+    Raises:
+        EmbeddedServerError: the extra `embedded` is missing, or the folder's path is too long.
     """
 
     def __init__(
@@ -74,10 +80,14 @@ class EmbeddedServer:
         *,
         programs: Path | None = None,
     ) -> None:
-        self.folder = Path(folder).absolute()
-        self.port = _free_port() if port == 0 else port
-        self.settings = dict(settings or {})
-        self.programs = programs or _embedded_programs()
+        self.folder: Path = Path(folder).absolute()
+        """Where its data, log and socket are."""
+        self.port: int | None = _free_port() if port == 0 else port
+        """Its TCP port on 127.0.0.1; None: it has none."""
+        self.settings: dict[str, str] = dict(settings or {})
+        """PostgreSQL's settings, for the next start."""
+        self.programs: Path = programs or _embedded_programs()
+        """The folder of PostgreSQL's programs."""
         self._process: subprocess.Popen[bytes] | None = None
         socket_path = self.folder / f".s.PGSQL.{self._socket_port}"
         if len(os.fsencode(socket_path)) > SOCKET_PATH_MAX:
@@ -87,15 +97,20 @@ class EmbeddedServer:
 
     @property
     def log(self) -> Path:
-        """What the server says."""
+        """The file that the server writes its log to."""
         return self.folder / "postgres.log"
 
     @property
     def is_running(self) -> bool:
+        """Whether the server's process is there."""
         return self._process is not None and self._process.poll() is None
 
     def url(self, database: str = SUPERUSER, *, tcp: bool = False) -> str:
-        """The connection URL of a database: by the Unix socket, or by TCP."""
+        """The URL of a database: by the Unix socket, or by TCP.
+
+        Raises:
+            EmbeddedServerError: `tcp`, and the server has no port.
+        """
         if not tcp:
             folder = quote(str(self.folder), safe="/")
             return f"postgresql://{SUPERUSER}@/{database}?host={folder}&port={self._socket_port}"
@@ -104,7 +119,11 @@ class EmbeddedServer:
         return f"postgresql://{SUPERUSER}@{HOST}:{self.port}/{database}"
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
-        """Creates a database, as a copy of another one, and returns its URL."""
+        """Creates a database, as a copy of another one, and returns its URL.
+
+        Raises:
+            psycopg.Error: there is a database of this name, or no such template.
+        """
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         self._execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return self.url(name)
@@ -115,7 +134,11 @@ class EmbeddedServer:
         self._execute(statement.format(sql.Identifier(name)))
 
     def start(self) -> None:
-        """Starts the server and waits until it answers; does nothing if it runs already."""
+        """Starts the server and waits until it answers; does nothing if it runs already.
+
+        Raises:
+            EmbeddedServerError: it does not start; with the last lines of its log.
+        """
         if self.is_running:
             return
         self._prepare_folder()
@@ -131,7 +154,8 @@ class EmbeddedServer:
     def stop(self, *, crash: bool = False) -> None:
         """Stops the server; safe at any time, any number of times.
 
-        crash: end it as a power cut would, without a checkpoint: the next start recovers.
+        Args:
+            crash: End it as a power cut would, without a checkpoint: the next start recovers.
         """
         process, self._process = self._process, None
         if process is None:

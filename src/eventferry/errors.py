@@ -24,7 +24,7 @@ One base class, so that ``except EventFerryError`` catches what is ours and noth
         └── TransactionLost             a handler ended or broke the transaction of its batch
 
 A message says what was expected, what was found, where, and what to do next. No message ever
-holds a password: URLs are shown through `redacted`.
+holds a password: URLs are shown without it.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ class EventFerryError(Exception):
 
 
 class ConfigurationError(EventFerryError, ValueError):
-    """The configuration is wrong; `mistakes` holds every mistake, one line each."""
+    """The configuration is wrong: `projections.toml`, or the environment."""
 
     def __init__(self, mistakes: Sequence[str]) -> None:
-        self.mistakes = tuple(mistakes)
+        self.mistakes: tuple[str, ...] = tuple(mistakes)
+        """Every mistake, one line each: file, key, what was expected, what came, what to do."""
         super().__init__("\n".join(self.mistakes))
 
 
@@ -67,19 +68,25 @@ class StoreError(EventFerryError):
 
 
 class StoreUnavailable(StoreError):
-    """The store can't be reached just now, or does not let us in."""
+    """The store can't be reached just now, or does not let us in: worth another try later."""
 
 
 class StoreNotMigrated(StoreError):
-    """The database has no eventferry schema, or one older than this code needs."""
+    """The database has no eventferry schema, or one older than this code needs.
+
+    Run `eventferry migrate`.
+    """
 
 
 class SchemaTooNew(StoreError):
-    """A later eventferry has changed the schema in a way that this code can't work with."""
+    """A later eventferry has changed the schema in a way that this code can't work with.
+
+    Upgrade eventferry.
+    """
 
 
 class InvalidStreamName(StoreError, ValueError):
-    """A name that no stream can have."""
+    """A name that no stream can have; where one is near that a stream can, it is suggested."""
 
 
 class UnknownStream(StoreError):
@@ -87,20 +94,26 @@ class UnknownStream(StoreError):
 
     def __init__(self, message: str, *, stream: str) -> None:
         self.stream = stream
+        """The name that was asked for."""
         super().__init__(message)
 
 
 class VersionConflict(StoreError):
-    """The entity is not at the version that the append expected.
+    """The entity is not at the version that the append expected: somebody else appended to it.
 
-    `expected` is what the caller gave, `actual` the entity's newest version (0: it has none).
+    Read the entity again, decide again, append with its version. The caller's transaction is
+    still usable.
     """
 
     def __init__(self, *, stream: str, entity_id: str, expected: int, actual: int) -> None:
         self.stream = stream
+        """The name of the stream."""
         self.entity_id = entity_id
+        """The entity's id."""
         self.expected = expected
+        """The version that the caller gave."""
         self.actual = actual
+        """The entity's newest version; 0: it has none."""
         super().__init__(
             f"entity {entity_id!r} of stream {stream!r} was expected at version {expected}, "
             f"but is at version {actual}: somebody else appended to it. "
@@ -113,12 +126,17 @@ class EventIdConflict(StoreError):
 
     def __init__(self, message: str, *, stream: str, event_id: object) -> None:
         self.stream = stream
+        """The name of the stream."""
         self.event_id = event_id
+        """The id that both have."""
         super().__init__(message)
 
 
 class TransactionRequired(StoreError):
-    """The given connection is idle in autocommit: the append would not be part of anything."""
+    """The given connection is idle in autocommit: the append would be committed at once.
+
+    Append inside `with connection.transaction():`, or leave `connection` out.
+    """
 
 
 class WrongIsolation(StoreError):
@@ -126,7 +144,10 @@ class WrongIsolation(StoreError):
 
 
 class HistoryMismatch(StoreError):
-    """The store, or the stream in it, is not the one that the checkpoint came from."""
+    """The store, or the stream in it, is not the one that the checkpoint came from.
+
+    A restored backup, a lost standby, a re-created stream, a wrong URL.
+    """
 
 
 class ProjectionError(EventFerryError):

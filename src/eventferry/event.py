@@ -32,6 +32,11 @@ MAX_NAME_LENGTH = 255
 class Event:
     """Something that happened, as its service says it.
 
+    Examples:
+        >>> registered = Event("UserRegistered", {"email": "ada@example.org"}, entity_id="42")
+        >>> registered.data["email"]
+        'ada@example.org'
+
     Raises:
         InvalidEvent: a field is not what it should be. Whether `data` and `metadata` are JSON
             is checked when the event is appended.
@@ -40,14 +45,16 @@ class Event:
     type: str
     """What happened, in the past tense: `UserRegistered`. 1 to 255 characters."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """What there is to say about it: a JSON object."""
+    """What there is to say about it: a JSON object, of at most 16 MiB."""
     _: KW_ONLY
     entity_id: str | None = None
-    """The thing that it happened to; the order of an entity's events is kept everywhere."""
+    """The thing that it happened to; the order of an entity's events is kept everywhere. 1 to 255
+    characters."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """About the event rather than the fact. Reserved: correlation_id, causation_id, traceparent."""
+    """About the event rather than the fact: a JSON object, of at most 1 MiB. Reserved keys:
+    `correlation_id`, `causation_id`, `traceparent`."""
     id: UUID = field(default_factory=uuid7)
-    """Names the event for good, in every store that it gets to."""
+    """Names the event for good, in every store that it gets to; a new UUIDv7 by default."""
     occurred_at: datetime | None = None
     """When it happened, with a time zone; None: the moment of the append, by the store's clock."""
     source: str | None = None
@@ -79,7 +86,11 @@ class Event:
             )
 
     def caused_by(self, cause: RecordedEvent) -> Event:
-        """The same event, correlated with `cause`; what its metadata says already stays."""
+        """The same event, correlated with `cause`; what its metadata says already stays.
+
+        `correlation_id` becomes that of the cause, or else the cause's id; `causation_id` the
+        cause's id.
+        """
         chained = {
             "correlation_id": cause.metadata.get("correlation_id", str(cause.id)),
             "causation_id": str(cause.id),
@@ -141,7 +152,7 @@ class RecordedEvent:
 
     @property
     def type(self) -> str:
-        """What happened."""
+        """What happened: `UserRegistered`."""
         return self._row[3]  # type: ignore[no-any-return]
 
     @property
@@ -151,12 +162,12 @@ class RecordedEvent:
 
     @property
     def entity_id(self) -> str | None:
-        """The thing that it happened to."""
+        """The thing that it happened to; None if the event names none."""
         return self._row[5]  # type: ignore[no-any-return]
 
     @property
     def version(self) -> int | None:
-        """The how-manieth event of its entity, from 1; None if it was appended without."""
+        """Its number among its entity's events, from 1; None if it was appended without one."""
         return self._row[6]  # type: ignore[no-any-return]
 
     @property
@@ -194,7 +205,10 @@ class RecordedEvent:
         return self._row[10].astimezone(UTC)  # type: ignore[no-any-return]
 
     def parse(self, model: Callable[..., T]) -> T:
-        """The data as a `model`: any pydantic model, dataclass or TypedDict.
+        """The data as a `model`, checked.
+
+        Args:
+            model: Any pydantic model, dataclass or TypedDict.
 
         Raises:
             pydantic.ValidationError: the data does not fit.
@@ -223,16 +237,21 @@ def _adapter(model: Any) -> TypeAdapter[Any]:
 class EventMapper:
     """Accessors over an event's data; subclass it and name what is inside.
 
-    Example::
+    Args:
+        event: The event, recorded or not.
 
-        class ProfileCreated(EventMapper):
-            @property
-            def room_max_size(self) -> str:
-                return self.get_or_default("room_max_size", "0")
+    Examples:
+        >>> class ProfileCreated(EventMapper):
+        ...     @property
+        ...     def room_max_size(self) -> str:
+        ...         return self.get_or_default("room_max_size", "0")
+        >>> ProfileCreated(Event("ProfileCreated", {"room_max_size": "4"})).room_max_size
+        '4'
     """
 
     def __init__(self, event: RecordedEvent | Event) -> None:
         self.event = event
+        """The event that it was made of."""
 
     def get(self, key: str) -> Any:
         """The value under `key`.

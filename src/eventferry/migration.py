@@ -84,7 +84,7 @@ def migrate(url: str, *, kind: StoreKind, service: str | None = None) -> tuple[s
         service: Whose local store it is; None for a shared one.
 
     Returns:
-        The names of the migrations that were applied, oldest first; empty: it was up to date.
+        The names of the migrations that were applied, oldest first; none if it was up to date.
 
     Raises:
         StoreUnavailable: the database can't be reached, or others don't leave its tables.

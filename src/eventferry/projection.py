@@ -41,7 +41,7 @@ class Projection:
     batch_time: timedelta = timedelta(seconds=1)
     """The time after which a batch ends."""
     handler_timeout: timedelta = timedelta(seconds=60)
-    """How long a batch's transaction may sit idle before the server ends it."""
+    """Consuming: how long a batch's transaction may sit idle before the server ends it."""
 
     def wants(self, event: RecordedEvent) -> bool:
         """Whether the handler gets the event; its checkpoint moves past the others as well."""

@@ -72,14 +72,16 @@ class Ended:
     """What a run leaves."""
 
     end: End
+    """How it ended."""
     handled: int = 0
-    """Events dealt with."""
+    """Events dealt with, whether the handler wanted their type or not."""
     error: str | None = None
+    """Why it failed, or what it waits for; None: neither."""
     seconds: float = 0.0
-    """How long it took."""
+    """How long it took, in seconds."""
 
     def after(self, earlier: Ended) -> Ended:
-        """Both runs as one, which ended like this one."""
+        """This run and an `earlier` one as one, which ended like this one."""
         return replace(
             self,
             handled=earlier.handled + self.handled,

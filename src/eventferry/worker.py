@@ -279,17 +279,24 @@ def chosen(
 def run_projection(name: str, config: Config | Path | str | None = None) -> Ended:
     """Runs one projection until it is caught up, or has failed; in this thread.
 
-    For a task of a job queue, a script, a test. Safe beside any number of workers.
+    For a task of a job queue, a script, a test. Safe beside any number of workers. Async code
+    calls it in a thread: `await asyncio.to_thread(run_projection, name)`.
 
     Args:
-        name: Of the projection.
+        name: The projection's.
         config: The configuration, or its file; None: found as the command line finds it.
 
     Returns:
-        How it ended, with the number of events handled.
+        How its last run ended, with the number of events that all its runs handled. A handler
+        that fails is no exception here: `end` is `End.FAILED` then, and `error` says why.
 
     Raises:
-        ConfigurationError, UnknownProjection, StoreUnavailable, StoreNotMigrated
+        ConfigurationError: the configuration is wrong; with all mistakes.
+        UnknownProjection: the configuration has none of this name.
+        ProjectionError: the projection has run with other streams before.
+        StoreUnavailable: a store can't be reached at the start; later outages are waited out.
+        StoreNotMigrated: run `eventferry migrate`.
+        SchemaTooNew: upgrade eventferry.
     """
     configuration = config if isinstance(config, Config) else load(config)
 
@@ -310,15 +317,22 @@ def run_worker(
 ) -> None:
     """Runs projections until the process is told to end; SIGTERM and Ctrl-C finish the batch.
 
+    What `eventferry worker` does, in the main thread of a program of your own.
+
     Args:
         config: The configuration, or its file; None: found as the command line finds it.
-        names: Of the projections; None: the on-demand ones of the queue.
-        queue: None: all queues.
+        names: The projections to run; None: the on-demand ones of the queue.
+        queue: Whose on-demand projections; None: of all queues.
         background: The long-running projections too.
-        concurrency: Projections that run at a time.
+        concurrency: How many projections run at a time.
 
     Raises:
-        ConfigurationError, UnknownProjection, StoreUnavailable, StoreNotMigrated
+        ConfigurationError: the configuration is wrong; with all mistakes.
+        UnknownProjection: the configuration has none of this name.
+        ProjectionError: the projection has run with other streams before.
+        StoreUnavailable: a store can't be reached at the start; later outages are waited out.
+        StoreNotMigrated: run `eventferry migrate`.
+        SchemaTooNew: upgrade eventferry.
     """
     configuration = config if isinstance(config, Config) else load(config)
 

@@ -50,8 +50,9 @@ class Context:
     projection: str
     """The projection's name."""
     attempt: int
-    """The how-manieth time the event is tried; 1 is the first."""
+    """Which try of the event this is; 1 is the first."""
     logger: logging.Logger
+    """Logs under `eventferry.projection.` and the projection's name."""
     _connection: Connection[Any] = field(repr=False)
     is_replay: bool = False
     """Whether the event was there before the projection began (`handle_batch`: all of them were):
@@ -63,6 +64,7 @@ class Context:
         """The batch's transaction: what is written here commits with the checkpoint.
 
         Don't commit it or roll it back; `with connection.transaction():` makes a savepoint.
+        It is of no use when the batch is over.
         """
         return self._connection
 
@@ -76,7 +78,8 @@ class Context:
         """Appends to a stream of the local store, in the batch's transaction.
 
         The events are correlated with the one being handled, and name it as their cause, unless
-        their metadata says otherwise. Arguments and errors are those of `EventStore.append`.
+        their metadata says otherwise. In `handle_batch` they are not: use `Event.caused_by`.
+        Arguments and errors are those of `EventStore.append`.
         """
         given = [events] if isinstance(events, Event) else list(events)
         caused = [event.caused_by(self._event) for event in given] if self._event else given

@@ -53,8 +53,9 @@ class AsyncAppended:
     """What an append did."""
 
     stream: str
+    """The name of the stream that was appended to."""
     ids: tuple[UUID, ...]
-    """Of the events, in the order that they were given in."""
+    """The events' ids, in the order in which the events were given."""
     _store: AsyncEventStore = field(repr=False, compare=False)
     _connection: AsyncConnection[Any] | None = field(repr=False, compare=False)
 
@@ -82,12 +83,17 @@ class AsyncAppended:
 class AsyncEventStore:
     """Streams of events in a PostgreSQL database.
 
-    Args:
-        target: The database's URL, or a psycopg pool of connections to it. Without one, every
-            method needs the `connection` of its caller.
+    Nothing is connected before it is needed. Close the store, or let `async with` do it, to give
+    its connections back; a pool that was passed in stays open.
 
-    Nothing is connected before it is needed. Close the store, or use it in an `async with`
-    statement, to give its connections back; a pool that was passed in stays open.
+    Beside what it names itself, every method raises `StoreUnavailable`, `StoreNotMigrated` or
+    `SchemaTooNew` where the database is not there or not ready, and `StoreError` where the store
+    has neither a target nor been given a `connection`.
+
+    Args:
+        target: The database's URL, or a psycopg pool of connections to it. None: every call
+            passes the `connection` of its caller; `read` and `horizon`, which need connections
+            of the store's own, are not to be had then.
     """
 
     def __init__(
@@ -123,13 +129,19 @@ class AsyncEventStore:
         description: str | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> bool:
-        """Creates the stream; False: it is there already.
+        """Creates the stream, unless it is there. Nobody who uses another stream has to wait.
 
-        Makes no appender or reader of another stream wait.
+        Args:
+            name: Lower-case letters, digits and underscores, with single hyphens between; begins
+                with a letter; at most 63 characters.
+            description: For people, shown by `eventferry streams list`.
+            connection: The caller's, in whose transaction the stream is created. None: at once.
+
+        Returns:
+            False if it was there already; it is left as it is then.
 
         Raises:
             InvalidStreamName: no stream can be called that.
-            StoreNotMigrated, StoreUnavailable
         """
         require_stream_name(name)
         async with self._use(connection) as conn, plain_cursor(conn) as cursor:
@@ -160,7 +172,8 @@ class AsyncEventStore:
             stream: The name of the stream.
             events: One event or many; their order is kept.
             expected_version: The version that their one entity must be at (0: it must be new);
-                the events are numbered from there. None: they get no version.
+                the events are numbered on from there. None: they get no version. Local stores
+                only.
             connection: The caller's, in whose transaction the append becomes a part. It is
                 neither committed nor rolled back, and stays usable after a VersionConflict or
                 an EventIdConflict. None: a transaction of its own.
@@ -168,10 +181,12 @@ class AsyncEventStore:
         Raises:
             VersionConflict: the entity is at another version.
             EventIdConflict: an event with this id and other content is there.
-            InvalidEvent: an event can't be kept.
+            InvalidEvent: an event can't be kept; `EventTooLarge` if its size is the reason.
             ValueError: `expected_version` with events of several entities, or of none.
             TransactionRequired: the connection would commit the append at once.
-            InvalidStreamName, UnknownStream, StoreNotMigrated, StoreUnavailable
+            InvalidStreamName: no stream can be called that.
+            UnknownStream: the store has no such stream.
+            StoreError: `expected_version` in a shared store, or no privilege to append.
         """
         rows = _row.rows(
             [events] if isinstance(events, Event) else events, expected_version=expected_version
@@ -200,15 +215,15 @@ class AsyncEventStore:
 
         Args:
             stream: The name of the stream.
-            after: Only events after this position.
-            before: Only events before this position; None: up to the horizon.
+            after: Only events whose position is greater.
+            before: Only events whose position is smaller; None: up to the horizon.
             types: Only events of these types; None: of all.
             limit: How many events at most; None: all.
             backwards: The newest first.
 
         Raises:
             ValueError: `limit` is negative.
-            UnknownStream, StoreNotMigrated, StoreUnavailable
+            UnknownStream: the store has no such stream.
         """
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be 0 or more, or None for all events, not {limit}")
@@ -239,8 +254,15 @@ class AsyncEventStore:
     ) -> list[RecordedEvent]:
         """The entity's events in order: all that are committed, and those of one's own transaction.
 
+        Args:
+            stream: The name of the stream.
+            entity_id: The entity's; one without events gives an empty list.
+            connection: The caller's, to see what its transaction has appended. None: one of the
+                store's own.
+
         Raises:
-            UnknownStream, StoreNotMigrated, StoreUnavailable
+            InvalidStreamName: no stream can be called that.
+            UnknownStream: the store has no such stream.
         """
         statement = _row.select((stream,), "select_entity")
         async with self._use(connection) as conn, event_cursor(conn) as cursor:
@@ -251,7 +273,7 @@ class AsyncEventStore:
         """Up to where the streams may be read, all together.
 
         Raises:
-            UnknownStream, StoreNotMigrated, StoreUnavailable
+            UnknownStream: the store has no such stream.
         """
         async with self._use(None) as conn:
             return await horizon(conn, streams, self._shown)

@@ -14,7 +14,8 @@ class Horizon:
     store: UUID
     """The store's identity."""
     incarnations: tuple[UUID | None, ...]
-    """Of the streams, in the order that they were asked in; None: there is no such stream."""
+    """What tells each stream from an earlier one of its name, in the order asked in; None: there
+    is no such stream."""
     head: int
     """The last position that anyone drew, in any stream of the store."""
     position: int
@@ -28,6 +29,7 @@ class Stream:
     """A stream, as its store lists it."""
 
     name: str
+    """Its name, and that of its table in the schema `streams`."""
     number: int
     """Its place among the streams of its store."""
     incarnation: UUID
@@ -35,4 +37,6 @@ class Stream:
     owner: str | None
     """The service that it belongs to."""
     description: str | None
+    """What it was created with."""
     created_at: datetime
+    """When it was created, with a time zone."""
