@@ -41,6 +41,7 @@ _METADATA_EXTENSIONS = {
 _OTHER_METADATA = "eventferrymetadata"
 # What metadata may not override: it always follows from the event itself.
 _FROM_EVENT = frozenset({"specversion", "source", "type", "subject", "entityversion"})
+_MAX_VERSION = 2**31 - 1  # the stream tables' integer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +104,18 @@ def format_line(recorded: RecordedEvent) -> str:
 
 
 def _attributes_of(line: bytes | str) -> dict[str, Any]:
+    expected = "expected one CloudEvent a line, in JSON"
     try:
-        given = _json.loads(line)
+        text = line.decode("utf-8-sig") if isinstance(line, bytes) else line
+        given = _json.loads(text)
+    except UnicodeDecodeError as error:
+        wrong = f"its byte {error.start + 1} is 0x{error.object[error.start]:02x}"
+        raise InvalidEvent(
+            f"the line is not UTF-8: {wrong}; {expected}. Is the file compressed, or of another "
+            "encoding?"
+        ) from None
     except InvalidEvent as error:
-        raise InvalidEvent(f"the line is {error}; expected a CloudEvent in JSON") from error
+        raise InvalidEvent(f"the line is {error}; {expected}") from error
     if not isinstance(given, dict):
         raise InvalidEvent(f"a CloudEvent is a JSON object, not {_kind(given)}")
     version = given.get("specversion")
@@ -143,8 +152,10 @@ def _version(given: Mapping[str, Any]) -> int | None:
     version = given.get("entityversion")
     if version is None:
         return None
-    if type(version) is not int or not 1 <= version < 2**63:
-        raise InvalidEvent(f"entityversion must be a whole number from 1, not {_shown(version)}")
+    if type(version) is not int or not 1 <= version <= _MAX_VERSION:
+        raise InvalidEvent(
+            f"entityversion must be a whole number from 1 to {_MAX_VERSION}, not {_shown(version)}"
+        )
     if "subject" not in given:
         raise InvalidEvent("entityversion needs a subject: the entity whose version it is")
     return version

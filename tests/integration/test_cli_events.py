@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import json
 import signal
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from eventferry.cli.event import BATCH, MAX_LINE
 from tests.command_line import PROGRAM, CommandLine, cloud_event
 from tests.conftest import MakeDatabase
-from tests.waiting import PATIENCE_S
+from tests.services import query
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -21,6 +26,15 @@ def users(tmp_path: Path, make_database: MakeDatabase) -> CommandLine:
 
 def decoded(lines: str) -> list[object]:
     return [json.loads(line) for line in lines.splitlines()]
+
+
+def numbers(users: CommandLine) -> list[int]:
+    """What is in the stream, by the numbers of `cloud_event`, in order."""
+    rows = query(
+        users.local_url,
+        "SELECT (data->>'number')::int FROM streams.\"users-stream\" ORDER BY position",
+    )
+    return [number for (number,) in rows]
 
 
 def test_what_is_appended_is_read_again_as_the_same_json(users: CommandLine) -> None:
@@ -75,6 +89,8 @@ def test_a_line_that_comes_twice_is_appended_once(users: CommandLine) -> None:
         (cloud_event(1, data={"number": "other"}), "another event under the id"),
         (cloud_event(701, subject="s", entityversion=9), "expected at version 8"),
         (cloud_event(701, data={"nul": "\0"}), "NUL"),
+        (cloud_event(701, time="0001-01-01T00:00:00Z"), "must be from 0001-01-03"),
+        (cloud_event(701, time="9999-12-31T00:00:00-00:30"), "to 9999-12-29"),
     ],
 )
 def test_a_bad_line_stops_with_its_number_and_can_be_gone_on_from(
@@ -98,8 +114,135 @@ def test_a_bad_line_stops_with_its_number_and_can_be_gone_on_from(
     file.write_text("\n".join([*good, cloud_event(701), cloud_event(702)]))
     again = users("events", "append", "users-stream", str(file), "--from-line", str(start))
     assert again.code == 0
-    numbers = [e["data"]["number"] for e in decoded(users("events", "read", "users-stream").out)]  # type: ignore[index]
-    assert numbers == list(range(1, 703))
+    assert numbers(users) == list(range(1, 703))
+
+
+LINE_1, LINE_2 = (cloud_event(number).encode() for number in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        pytest.param(LINE_2[:50] + b"\xc3(" + LINE_2[50:], "its byte 51 is 0xc3", id="no UTF-8"),
+        pytest.param(LINE_2[:-20], "the line is not JSON: ", id="cut off"),
+        pytest.param(LINE_2[:40], "not JSON: Unterminated string", id="cut off in a string"),
+        pytest.param(gzip.compress(LINE_2), "Is the file compressed", id="gzip"),
+        pytest.param(LINE_2.decode().encode("utf-16"), "of another encoding?", id="UTF-16"),
+        pytest.param(bytes(range(11, 256)), "its byte 118 is 0x80", id="binary"),
+        pytest.param(bytes(100), "one CloudEvent a line, in JSON", id="NULs"),
+        pytest.param(b"[" + LINE_2 + b"]", "a JSON object, not an array", id="array"),
+        pytest.param(b'{\n "specversion": "1.0"\n}', "one CloudEvent a line", id="several lines"),
+        pytest.param(LINE_2.replace(b'": 2', b'": 1e400'), "JSON has no such number", id="1e400"),
+        pytest.param(cloud_event(2, subject="\0").encode(), "entity_id holds a char", id="NUL"),
+        pytest.param(cloud_event(2, type_="\ud800").encode(), "type holds a char", id="surrogate"),
+        pytest.param(
+            cloud_event(2, data={"x": "x" * 2**24}).encode(), "at most 16,777,212 are", id="large"
+        ),
+    ],
+)
+def test_what_is_no_event_stops_with_its_line(users: CommandLine, bad: bytes, reason: str) -> None:
+    file = users.folder / "events.jsonl"
+    file.write_bytes(LINE_1 + b"\n" + bad)
+
+    stopped = users("events", "append", "users-stream", "events.jsonl")
+
+    assert stopped.code == 1
+    assert stopped.err.startswith("error: events.jsonl: line 2: ")
+    assert reason in stopped.err
+    from_line = stopped.err.split()[-1]
+    assert numbers(users) == list(range(1, int(from_line)))
+
+    file.write_bytes(LINE_1 + b"\n" + LINE_2)
+    users("events", "append", "users-stream", "events.jsonl", "--from-line", from_line)
+    assert numbers(users) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "appended"),
+    [
+        pytest.param(LINE_1 + b"\n" + LINE_2, [1, 2], id="no end of the last line"),
+        pytest.param(LINE_1 + b"\r\n" + LINE_2 + b"\r\n", [1, 2], id="CRLF"),
+        pytest.param(codecs.BOM_UTF8 + LINE_1 + b"\n" + LINE_2, [1, 2], id="byte order mark"),
+        pytest.param(b"\n \t\r\n" + LINE_1 + b"\n\n", [1], id="blank lines"),
+        pytest.param(b"\n\n\n", [], id="nothing but blank lines"),
+        pytest.param(b"", [], id="empty"),
+    ],
+)
+def test_a_file_may_be_written_in_the_way_of_any_system(
+    users: CommandLine, content: bytes, appended: list[int]
+) -> None:
+    (users.folder / "events.jsonl").write_bytes(content)
+
+    done = users("events", "append", "users-stream", "events.jsonl")
+
+    assert (done.code, done.err) == (0, "")
+    assert numbers(users) == appended
+
+
+def test_a_line_without_an_end_is_not_read_whole_and_can_be_left_out(users: CommandLine) -> None:
+    with (users.folder / "events.jsonl").open("wb") as file:
+        file.write(LINE_1 + b"\n")
+        file.truncate(MAX_LINE * 6)  # NULs, on the disk for nothing
+        file.seek(0, 2)
+        file.write(b"\n" + LINE_2)
+
+    tracemalloc.start()
+    stopped = users("events", "append", "users-stream", "events.jsonl")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert stopped.code == 1
+    assert "events.jsonl: line 2: the line has more than 53,477,376 bytes" in stopped.err
+    assert stopped.err.endswith("go on with --from-line 2\n")
+    assert peak < 3 * MAX_LINE
+
+    after_it = users("events", "append", "users-stream", "events.jsonl", "--from-line", "3")
+    assert (after_it.code, numbers(users)) == (0, [1, 2])
+
+
+def test_a_line_that_is_as_large_as_an_event_may_be_is_appended(users: CommandLine) -> None:
+    text = "ж" * (2**23 - 10)  # 2 bytes each, and 6 in the line
+    (users.folder / "events.jsonl").write_text(cloud_event(1, data={"text": text}))
+
+    assert users("events", "append", "users-stream", "events.jsonl").code == 0
+
+    ((kept,),) = query(users.local_url, "SELECT data->>'text' FROM streams.\"users-stream\"")
+    assert kept == text
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("folder", "Is a directory"), ("nowhere", "No such file"), ("loop", "Too many levels of")],
+)
+def test_a_file_that_cannot_be_read_says_why(users: CommandLine, name: str, reason: str) -> None:
+    (users.folder / "folder").mkdir()
+    (users.folder / "loop").symlink_to("loop")
+
+    done = users("events", "append", "users-stream", name)
+
+    assert done.code == 2
+    assert done.err.startswith(f"error: {name}: {reason}")
+
+
+def test_an_import_that_is_killed_is_given_again_from_the_start(users: CommandLine) -> None:
+    lines = [f"{cloud_event(number)}\n" for number in range(1, 2001)]
+    with subprocess.Popen(
+        [*PROGRAM, "events", "append", "users-stream"],
+        cwd=users.folder,
+        env=users.environ,
+        stdin=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("".join(lines[: BATCH * 2 + 100]).encode())
+        process.stdin.flush()
+        until(lambda: len(numbers(users)) >= BATCH * 2, "two batches are in")
+        process.kill()
+    assert numbers(users) == list(range(1, BATCH * 2 + 1)), "whole batches"
+
+    again = users("events", "append", "users-stream", stdin="".join(lines))
+
+    assert again.out == "1,000 events appended to users-stream; 1,000 were there already\n"
+    assert numbers(users) == list(range(1, 2001))
 
 
 def test_reading_goes_on_after_a_position_and_ends_at_a_limit(users: CommandLine) -> None:
@@ -162,11 +305,16 @@ def test_following_goes_forwards_without_an_end(users: CommandLine) -> None:
         assert users("events", "read", "users-stream", "--follow", option).code == 2
 
 
-def test_an_unknown_stream_says_how_to_create_it(users: CommandLine) -> None:
-    for command in (("read", "no-stream"), ("append", "no-stream")):
-        done = users("events", *command, stdin=cloud_event(1))
-        assert done.code == 1
+@pytest.mark.parametrize("command", ["read", "append"])
+def test_a_stream_that_is_not_there_is_said_even_if_there_is_nothing_to_do(
+    users: CommandLine, command: str
+) -> None:
+    for given in ("", cloud_event(1)):
+        done = users("events", command, "no-stream", stdin=given)
+        assert (done.code, done.out) == (2, "")
         assert "eventferry streams create no-stream" in done.err
+        assert "--from-line" not in done.err
+    assert users("events", command, "No Stream").code == 2
 
 
 def test_the_shared_store_is_appended_to_and_read(users: CommandLine) -> None:

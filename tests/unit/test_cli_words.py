@@ -168,6 +168,13 @@ def test_what_one_append_can_take_goes_together() -> None:
 
 def test_lines_come_in_batches_without_the_blank_ones() -> None:
     given = [cloud_event(1), "", cloud_event(2), " ", cloud_event(3), cloud_event(4)]
-    found = batches([f"{line}\n".encode() for line in given], 3, 2)
+    found = batches([f"{line}\n".encode() for line in given], 3, 2, 1_000_000)
 
     assert [[line.number for line in batch] for batch in found] == [[3, 5], [6]]
+
+
+def test_a_batch_ends_with_the_line_that_makes_it_large() -> None:
+    given = [cloud_event(n, data={"text": "x" * (500 if n % 3 else 1000)}) for n in range(1, 8)]
+    found = batches([line.encode() for line in given], 1, 4, 1000)
+
+    assert [[line.number for line in batch] for batch in found] == [[1, 2], [3], [4, 5], [6], [7]]

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from eventferry.store import EventStore
 
 BATCH = 500
-"""Lines a transaction."""
+"""Lines a transaction,"""
+BATCH_BYTES = 8 * 1024 * 1024
+"""or fewer, when they have this many bytes."""
+MAX_LINE = 3 * 17 * 1024 * 1024
+"""Bytes: three times what an event may have, as other writers escape text (`ж` is 2 bytes, and 6
+as `\\u0436`). What is longer is no event, and never in memory as a whole."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -57,6 +62,7 @@ def add_to(app: typer.Typer) -> None:
         """
         with _opened(file) as source, connected(call.config(), environment) as conn:
             importing = Import(stream, source, from_line)
+            importing.require_stream(conn)
             with _progress(importing):
                 return importing.run(conn)
 
@@ -180,9 +186,16 @@ class Source:
         self._file = file
 
     def __iter__(self) -> Iterator[bytes]:
-        for line in self._file:
-            self.done += len(line)
+        """The lines; of one that is too long, only the beginning."""
+        while line := self._piece():
             yield line
+            while len(line) > MAX_LINE and not line.endswith(b"\n"):
+                line = self._piece()
+
+    def _piece(self) -> bytes:
+        piece = self._file.readline(MAX_LINE + 1)
+        self.done += len(piece)
+        return piece
 
 
 @contextmanager
@@ -207,10 +220,24 @@ class Import:
         self.known = 0
         """Lines whose events were there before, by an earlier line too."""
 
+    def require_stream(self, conn: psycopg.Connection[Any]) -> None:
+        """Returns if the stream is there, even if there is nothing to append to it.
+
+        Raises:
+            InvalidStreamName, UnknownStream
+        """
+        from eventferry import sql
+        from eventferry.connection import translated
+        from eventferry.stream import require_stream_name
+
+        require_stream_name(self.stream)
+        with translated("the store"):
+            conn.execute(sql.on_stream("positions", self.stream), ([],))
+
     def run(self, conn: psycopg.Connection[Any]) -> Report:
         """Appends all lines."""
         try:
-            for batch in batches(self.source, self.next_line, BATCH):
+            for batch in batches(self.source, self.next_line, BATCH, BATCH_BYTES):
                 self._append(conn, batch)
         except BadLine as bad:
             return self._stopped(failure(bad.reason), f"{self.source.name}: line {bad.number}: ")
@@ -299,31 +326,43 @@ def _invalid(lines: list[Line]) -> int:
     return lines[0].number
 
 
-def batches(lines: Iterable[bytes], first: int, size: int) -> Iterator[list[Line]]:
+def batches(lines: Iterable[bytes], first: int, size: int, size_bytes: int) -> Iterator[list[Line]]:
     """The lines from the `first` on, in batches; blank ones are left out.
+
+    A batch ends with the line that makes it `size` lines, or `size_bytes`.
 
     Raises:
         BadLine: what is in this line is not an event; the ones before it have been given out.
     """
-    from eventferry import cloudevent
     from eventferry.errors import InvalidEvent
 
     batch: list[Line] = []
+    count_bytes = 0
     for number, text in enumerate(lines, 1):
         if number < first or not text.strip():
             continue
         try:
-            parsed = cloudevent.parse(text)
+            batch.append(_parsed(number, text))
         except InvalidEvent as error:
             if batch:
                 yield batch
             raise BadLine(number, error) from error
-        batch.append(Line(number, parsed.event, parsed.version))
-        if len(batch) == size:
+        count_bytes += len(text)
+        if len(batch) == size or count_bytes >= size_bytes:
             yield batch
-            batch = []
+            batch, count_bytes = [], 0
     if batch:
         yield batch
+
+
+def _parsed(number: int, text: bytes) -> Line:
+    from eventferry import cloudevent
+    from eventferry.errors import EventTooLarge
+
+    if len(text) > MAX_LINE:
+        raise EventTooLarge(f"the line has more than {MAX_LINE:,} bytes; no event is so large")
+    parsed = cloudevent.parse(text)
+    return Line(number, parsed.event, parsed.version)
 
 
 def appends(batch: Iterable[Line]) -> Iterator[list[Line]]:

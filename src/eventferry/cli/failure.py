@@ -44,6 +44,7 @@ def _problem(error: BaseException) -> tuple[list[Problem], int]:
             errors.StoreNotMigrated,
             errors.SchemaTooNew,
             errors.InvalidStreamName,
+            errors.UnknownStream,
             errors.UnknownProjection,
         )
         return [Problem(name, str(error))], WRONG if isinstance(error, wrong) else FAILED

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
@@ -24,6 +24,9 @@ MAX_DATA_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 1024 * 1024
 """Less what the database adds; the stream tables check the same."""
 MAX_VERSION = 2**31 - 1
+FIRST_MOMENT = datetime(1, 1, 3, tzinfo=UTC)
+LAST_MOMENT = datetime(9999, 12, 29, tzinfo=UTC)
+"""What a client's clock can hold in any time zone; the stream tables check the same."""
 
 
 class Row(NamedTuple):
@@ -96,6 +99,7 @@ def _row(event: Event, version: int | None) -> Row:
     metadata = _json.dumps(event.metadata, what=f"metadata of event {event.type!r}")
     _check_size("data", event, data, MAX_DATA_BYTES)
     _check_size("metadata", event, metadata, MAX_METADATA_BYTES)
+    _check_time(event)
     return Row(
         event.id,
         event.type,
@@ -115,6 +119,15 @@ def _check_size(name: str, event: Event, text: str, limit: int) -> None:
         raise EventTooLarge(
             f"{name} of event {event.type!r} {event.id} has {len(text.encode()):,} bytes, but at "
             f"most {room:,} are kept. Keep large things elsewhere, and their address in the event"
+        )
+
+
+def _check_time(event: Event) -> None:
+    moment = event.occurred_at
+    if moment is not None and not FIRST_MOMENT <= moment <= LAST_MOMENT:
+        raise InvalidEvent(
+            f"occurred_at of event {event.type!r} {event.id} must be from {FIRST_MOMENT} "
+            f"to {LAST_MOMENT}, not {moment}"
         )
 
 
