@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event as Signal
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
 from eventferry import Event, EventStore
+from tests.services import query
 
 PACE_S = 0.003
 """Between two transactions of a writer: the readers share the machine with it."""
@@ -57,3 +59,10 @@ def writing(url: str, stream: str, *appends: Append) -> Iterator[None]:
             stop.set()
         for writer in writers:
             writer.result()
+
+
+def event_ids(url: str, stream: str) -> list[UUID]:
+    """What a stream has, in order."""
+    table = sql.Identifier("streams", stream)
+    statement = sql.SQL("SELECT id FROM {} ORDER BY position").format(table).as_string()
+    return [row[0] for row in query(url, statement)]  # type: ignore[arg-type,unused-ignore]

@@ -23,7 +23,7 @@ from tests.databases import Databases
 from tests.deployed import Deployed, deployed
 from tests.services import disconnect, listeners, query
 from tests.waiting import until
-from tests.writing import insert, writing
+from tests.writing import event_ids, insert, writing
 
 ARCHIVE = Path(__file__).with_name("eventferry-schema-0001.tar.xz")
 STREAM = "users-stream"
@@ -97,12 +97,6 @@ class Landscape:
     mails_url: str
     shared_url: str
 
-    def ids(self, url: str) -> list[Any]:
-        """The events of the stream in a store, in order."""
-        return [
-            row[0] for row in query(url, f'SELECT id FROM streams."{STREAM}" ORDER BY position')
-        ]
-
     def handled(self, projection: str) -> list[tuple[Any, bool | None]]:
         """What a projection has handled, in order, and whether as a replay."""
         return query(
@@ -118,7 +112,7 @@ class Landscape:
 
     def until_some_more(self, what: str) -> None:
         """Returns when they have handled some events more than there are now."""
-        self.until_handled(len(self.ids(self.users_url)) + SOME, what)
+        self.until_handled(len(event_ids(self.users_url, STREAM)) + SOME, what)
 
     def checkpoints(self) -> dict[str, tuple[int, ...]]:
         """Where each projection is."""
@@ -200,9 +194,9 @@ def test_a_store_in_full_use_is_upgraded(landscape: Landscape, old: dict[str, st
         assert users.stop(old_writer) == [0], users.log
 
     # everything once, in order, and nothing again
-    events = landscape.ids(landscape.users_url)
+    events = event_ids(landscape.users_url, STREAM)
     landscape.until_handled(len(events), "all events are handled")
-    assert landscape.ids(landscape.shared_url) == events
+    assert event_ids(landscape.shared_url, STREAM) == events
     for projection in ("audit-projection", "mails-projection"):
         handled = landscape.handled(projection)
         assert [event_id for event_id, _ in handled] == events
@@ -221,6 +215,6 @@ def test_a_store_in_full_use_is_upgraded(landscape: Landscape, old: dict[str, st
     with psycopg.connect(landscape.users_url) as conn:
         insert(conn, STREAM)
     landscape.until_handled(len(events) + 1, "it handles the new event", "later-projection")
-    last = landscape.ids(landscape.users_url)[-1]
+    last = event_ids(landscape.users_url, STREAM)[-1]
     assert landscape.handled("later-projection") == [(e, True) for e in events] + [(last, False)]
     assert set(users.stop() + mails.stop()) == {0}
