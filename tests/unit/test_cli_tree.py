@@ -16,6 +16,7 @@ import typer
 
 from eventferry.cli import main
 from eventferry.cli.app import app
+from tests.pages import PAGES, blocks, page_id
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "command-line.md"
 
@@ -115,6 +116,20 @@ def test_its_examples_can_be_parsed(words: tuple[str, ...]) -> None:
             if found[:1] == ["eventferry"]:
                 # --help is eager: everything before it has been understood, or it is wrong usage
                 assert run(*found[1:], "--help")[0] == 0, part
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_the_commands_of_the_docs_can_be_parsed(page: Path) -> None:
+    text = page.read_text()
+    lines = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    found = re.findall(r"(?:^|[(&|] ?) *(eventferry [^|&)#\n]+)", "\n".join(lines), re.MULTILINE)
+    prose = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    spoken = re.findall(r"`(eventferry [^`]+)`", prose)
+    found += [
+        words for words in spoken if not re.search(r"…|\[|[A-Z]{3}", words)
+    ]  # no placeholders
+    for words in found:
+        assert run(*shlex.split(words)[1:], "--help")[0] == 0, words
 
 
 def test_its_version() -> None:

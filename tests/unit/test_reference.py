@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,24 @@ CLASSES = {name: one for name, one in PUBLIC.items() if inspect.isclass(one)}
 EVERY_CLASS = pytest.mark.parametrize("name", CLASSES)
 
 
-def test_every_key_of_the_configuration_is_documented() -> None:
+def test_every_key_of_the_configuration_is_documented_with_its_default() -> None:
     text = (REFERENCE / "configuration.md").read_text()
-    documented = set(re.findall(r"^\| `(\w+)`", text, re.MULTILINE))
+    documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \| ", text, re.MULTILINE))
     tables = (config._Settings, config._Producing, config._Consuming)
-    assert {key for table in tables for key in table.model_fields} - {"producing", "consuming"} == (
-        documented
-    )
+    fields = {key: field for table in tables for key, field in table.model_fields.items()}
+    assert fields.keys() == documented.keys()
+    for key, field in fields.items():
+        if field.is_required():
+            assert documented[key].endswith(", required"), key
+        elif field.default not in (None, ()):
+            default = re.split(r"[,;] ", documented[key])[-1].strip("`")
+            assert default == as_toml(field.default), key
+
+
+def as_toml(value: object) -> str:
+    if isinstance(value, timedelta):
+        return f'"{value.total_seconds():g}s"'
+    return f'"{value}"' if isinstance(value, str) else str(value).lower()
 
 
 def test_every_public_name_has_a_heading_and_no_other() -> None:
