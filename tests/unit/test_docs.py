@@ -56,6 +56,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_the_index_names_every_page() -> None:
+    """All but the decisions, which have an index of their own."""
+    docs = ROOT / "docs"
+    linked = set(re.findall(r"\]\(([\w/.-]+)[)#]", (docs / "README.md").read_text()))
+    pages = {str(page.relative_to(docs)) for page in docs.rglob("*.md")} - {"README.md"}
+    assert {page for page in pages if not page.startswith("adr/0")} <= linked
+
+
 def test_the_index_of_decisions_names_every_one() -> None:
     decisions = ROOT / "docs" / "adr"
     linked = re.findall(
