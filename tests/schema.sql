@@ -114,6 +114,10 @@ BEGIN
        AND objsubid = 2
        AND mode = 'ShareLock'
        AND classid = ANY (keys);
+
+    IF pg_sequence_last_value('eventferry.positions') > head THEN
+        in_flight := in_flight + 1;
+    END IF;
 END;
 $$;
 

@@ -31,7 +31,7 @@ TIMEOUT_S = 120
 MIGRATION = "src/eventferry/sql/migrations/0001_foundation"
 MARK = f"{MIGRATION}/08_mark.sql"
 CREATE_STREAM = f"{MIGRATION}/12_create_stream.sql"
-HORIZON = f"{MIGRATION}/13_horizon.sql"
+HORIZON = "src/eventferry/sql/migrations/0003_last_look/01_horizon.sql"
 QUERIES = "src/eventferry/sql/queries"
 ENGINE = "src/eventferry/engine/_async.py"
 FERRY = "src/eventferry/engine/ferry.py"
@@ -320,6 +320,11 @@ SABOTAGES = (
             "if step.sleep and await watch.sleep(",
             "if step.sleep and not await watch.sleep(",
         ),
+    ),
+    sabotage(
+        "an append between the head and the markers slept over",
+        f"{INTERLEAVING}::test_what_is_appended_while_the_horizon_is_asked_is_no_reason_to_sleep",
+        (HORIZON, "in_flight := in_flight + 1;", "NULL;"),
     ),
     sabotage(
         "sleepers looked at before the marker",

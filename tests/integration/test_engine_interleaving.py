@@ -115,6 +115,19 @@ def test_what_commits_while_the_horizon_is_asked_is_read(users: Service) -> None
     assert users.recorded() == [1, 2, 3]
 
 
+def test_what_is_appended_while_the_horizon_is_asked_is_no_reason_to_sleep(users: Service) -> None:
+    """It draws above the head, and its marker is gone when they are looked at."""
+    users.look("reader")
+    ends: list[End] = []
+    with (
+        pause(users.local_url, HORIZON) as gate,
+        meanwhile(lambda: ends.append(users.look("reader").end), gate),
+    ):
+        gate.wait()
+        users.append(STREAM, numbered(1))
+    assert ends == [End.IN_FLIGHT]
+
+
 def test_the_first_append_of_a_store_is_in_flight(users: Service) -> None:
     """Nothing was ever drawn: the sequence says NULL."""
     assert users.look("reader").end is End.CAUGHT_UP

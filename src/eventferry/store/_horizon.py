@@ -21,7 +21,8 @@ class Horizon:
     position: int
     """At or below it nothing can still appear in these streams."""
     in_flight: int
-    """Appends to these streams whose transactions are open."""
+    """Appends to these streams whose transactions are open; one more if anybody drew a position
+    while it was asked. 0: what is not read up to `position` has marked later, or not yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
