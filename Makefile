@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-only lint format generate mutants lock
+.PHONY: help demo test test-only lint format generate soak mutants lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ format: $(INSTALLED) ## Format the code, and fix what ruff can fix
 generate: $(INSTALLED) ## The sync modules from the async ones, the Python reference from docstrings
 	@$(BIN)/python tools/async_to_sync.py
 	@$(BIN)/python -m tools.reference
+
+soak: $(INSTALLED) ## Tests that take minutes: a million events, memory flat
+	@$(BIN)/pytest -m soak -n 0
 
 mutants: $(INSTALLED) ## Break the code on purpose: the tests must notice
 	@$(BIN)/python tools/mutants.py

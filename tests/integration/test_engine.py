@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,6 +14,7 @@ import pytest
 from eventferry import Context, End, Event, ProjectionError, RecordedEvent
 from tests.conftest import MakeService
 from tests.databases import Databases
+from tests.memory import resident_kb
 from tests.pgbouncer import workers_through_pgbouncer_too
 from tests.services import (
     NEVER,
@@ -478,8 +477,8 @@ def test_memory_is_flat_over_a_thousand_runs(users: Service) -> None:
             for _ in range(times):
                 users.local.append(STREAM, Event("Numbered"))
                 assert look().handled == 1
-            gc.collect()
-            return len(gc.get_objects()), resident_kb()
+            kb = resident_kb()
+            return len(gc.get_objects()), kb
 
         objects_before, kb_before = run(200)
         objects, kb = run(1000)
@@ -489,8 +488,3 @@ def test_memory_is_flat_over_a_thousand_runs(users: Service) -> None:
 
 def ignore(event: RecordedEvent) -> None:
     pass
-
-
-def resident_kb() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() // 1024
