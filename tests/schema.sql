@@ -166,7 +166,11 @@ BEGIN
              THEN NOT pg_catalog.pg_advisory_unlock(TG_ARGV[2]::integer, 0)
              ELSE true END)
     THEN
-        PERFORM pg_catalog.pg_notify('eventferry', TG_ARGV[0]);
+        IF COALESCE(pg_catalog.current_setting('eventferry.notify', true), '')
+            OPERATOR(pg_catalog.<>) 'off'
+        THEN
+            PERFORM pg_catalog.pg_notify('eventferry', TG_ARGV[0]);
+        END IF;
     END IF;
     RETURN NULL;
 END;

@@ -29,9 +29,10 @@ PATIENCE_S = 6
 TIMEOUT_S = 120
 
 MIGRATION = "src/eventferry/sql/migrations/0001_foundation"
-MARK = f"{MIGRATION}/08_mark.sql"
 CREATE_STREAM = f"{MIGRATION}/12_create_stream.sql"
-HORIZON = "src/eventferry/sql/migrations/0003_last_look/01_horizon.sql"
+WAKING = "src/eventferry/sql/migrations/0003_waking"
+HORIZON = f"{WAKING}/01_horizon.sql"
+MARK = f"{WAKING}/02_mark.sql"
 QUERIES = "src/eventferry/sql/queries"
 ENGINE = "src/eventferry/engine/_async.py"
 FERRY = "src/eventferry/engine/ferry.py"
@@ -69,7 +70,11 @@ SLEEPERS_TEST = """    IF (CASE WHEN pg_catalog.pg_try_advisory_lock(TG_ARGV[2]:
              THEN NOT pg_catalog.pg_advisory_unlock(TG_ARGV[2]::integer, 0)
              ELSE true END)
     THEN
-        PERFORM pg_catalog.pg_notify('eventferry', TG_ARGV[0]);
+        IF COALESCE(pg_catalog.current_setting('eventferry.notify', true), '')
+            OPERATOR(pg_catalog.<>) 'off'
+        THEN
+            PERFORM pg_catalog.pg_notify('eventferry', TG_ARGV[0]);
+        END IF;
     END IF;
 """
 HEAD = "    head := coalesce(pg_sequence_last_value('eventferry.positions'), 0);\n"

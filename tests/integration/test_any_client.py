@@ -228,6 +228,7 @@ class TwoPhase(Driver):
     def append(self) -> None:
         # these names belong to the whole server
         self.conn.tpc_begin(f"{self.conn.info.dbname} {self.conn.info.backend_pid}")
+        self.conn.execute(QUIETLY)
         super().append()
         self.conn.tpc_prepare()
 
@@ -266,6 +267,7 @@ class Psql:
 
 
 TWO_PHASE = "prepared transaction"
+QUIETLY: LiteralString = "SET LOCAL eventferry.notify = off"
 WAYS = [*STATEMENTS, *(call.__name__ for call in CALLS), *PSQL]
 
 
@@ -469,7 +471,8 @@ def test_a_stream_is_filled_by_a_frozen_copy_in_the_transaction_that_creates_it(
 # Two-phase commit
 
 
-def prepare(conn: psycopg.Connection[Any]) -> None:
+def prepare(conn: psycopg.Connection[Any], quietly: LiteralString = QUIETLY) -> None:
+    conn.execute(quietly)
     conn.execute(THREE)
     conn.execute(f"PREPARE TRANSACTION '{conn.info.dbname}'")  # type: ignore[arg-type,unused-ignore]
 
@@ -497,22 +500,23 @@ def test_a_prepared_append_outlives_a_crash_and_is_waited_for(own_server: Embedd
         assert users.recorded() == [1, 2, 3, 4, 5]
 
 
-def test_to_prepare_is_refused_while_a_worker_listens_and_leaves_nothing(users: Service) -> None:
+def test_to_prepare_is_refused_where_the_append_has_notified_and_leaves_nothing(
+    users: Service,
+) -> None:
     users.poll_interval = NEVER
     with users.worker() as worker, psycopg.connect(users.local_url) as conn:
         worker.until_asleep()
         with pytest.raises(pg.FeatureNotSupported, match="executed LISTEN, UNLISTEN, or NOTIFY"):
-            prepare(conn)
+            prepare(conn, quietly="SELECT")
         conn.rollback()
         users.append(STREAM, numbered(1, first=4))
         until(lambda: users.recorded() == [4])
 
 
-def test_with_listening_off_the_poll_finds_what_is_prepared(users: Service) -> None:
-    users.listens = False
+def test_the_poll_of_a_worker_that_listens_finds_what_is_prepared(users: Service) -> None:
     users.poll_interval = SOON
     with users.worker() as worker, psycopg.connect(users.local_url) as conn:
-        until(lambda: worker.last("reader"))
+        worker.until_asleep()
         prepare(conn)
         users.append(STREAM, numbered(1, first=4))
         until(lambda: (last := worker.last("reader")) and last.end is End.IN_FLIGHT)
@@ -520,28 +524,22 @@ def test_with_listening_off_the_poll_finds_what_is_prepared(users: Service) -> N
         until(lambda: users.recorded() == [1, 2, 3, 4])
 
 
-def test_another_append_in_the_same_instant_refuses_to_prepare_once(users: Service) -> None:
-    """Each tries for the lock that sleepers hold; one of the two is told that somebody sleeps."""
+def test_nobody_is_notified_where_that_was_said_for_the_whole_database(users: Service) -> None:
     users.listens = False
-    with psycopg.connect(users.local_url) as conn:
-        with psycopg.connect(users.local_url, autocommit=True) as other:
-            other.execute("SELECT pg_advisory_lock(eventferry.sleeper_key(1::smallint), 0)")
-            with pytest.raises(pg.FeatureNotSupported, match="LISTEN, UNLISTEN, or NOTIFY"):
-                prepare(conn)
-        conn.rollback()
-        until(lambda: not lock_holders(users), "the other append has let it go")
-        prepare(conn)
-    commit_prepared(users)
-    users.run("reader")
-    assert users.recorded() == [1, 2, 3]
-
-
-def lock_holders(users: Service) -> list[Any]:
-    return query(
-        users.local_url,
-        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-    )
+    users.poll_interval = NEVER
+    with (
+        psycopg.connect(users.local_url, autocommit=True) as held,
+        psycopg.connect(users.local_url, autocommit=True) as ear,
+    ):
+        held.execute("SELECT pg_advisory_lock_shared(eventferry.sleeper_key(1::smallint), 0)")
+        ear.execute("LISTEN eventferry")
+        users.append(STREAM, numbered(1))
+        assert len(list(ear.notifies(timeout=5, stop_after=1))) == 1
+        quiet = f"ALTER DATABASE {ear.info.dbname} SET eventferry.notify = off"
+        ear.execute(quiet)  # type: ignore[arg-type,unused-ignore]
+        users.execute(f"INSERT INTO {TABLE} (type) VALUES ('Quiet')")
+        users.execute("SELECT pg_notify('eventferry', 'last')")
+        assert [n.payload for n in ear.notifies(timeout=5, stop_after=1)] == ["last"]
 
 
 # What is refused, and what only an owner can break
