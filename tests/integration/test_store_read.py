@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventferry import Event, EventStore, InvalidEvent, UnknownStream
+from eventferry import Event, EventStore, InvalidEvent, InvalidStreamName, UnknownStream
 from eventferry.store import _async, _sync
 from tests.blocking import FORMS, Client
 
@@ -168,6 +168,16 @@ def test_reading_an_unknown_stream_says_how_to_create_it(store: EventStore) -> N
     with pytest.raises(UnknownStream) as caught:
         store.horizon(STREAM, "nowhere")
     assert caught.value.stream == "nowhere"
+
+
+def test_reading_what_no_stream_can_be_called_says_so(store: EventStore) -> None:
+    for read in (
+        lambda: list(store.read("Users")),
+        lambda: store.read_entity("Users", "42"),
+        lambda: store.horizon(STREAM, "Users"),
+    ):
+        with pytest.raises(InvalidStreamName, match="did you mean 'users'"):
+            read()
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])

@@ -223,6 +223,7 @@ class AsyncEventStore:
 
         Raises:
             ValueError: `limit` is negative.
+            InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
         if limit is not None and limit < 0:
@@ -262,6 +263,7 @@ class AsyncEventStore:
 
         Raises:
             InvalidStreamName: no stream can be called that.
+            InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
         statement = _row.select((stream,), "select_entity")
@@ -273,6 +275,7 @@ class AsyncEventStore:
         """Up to where the streams may be read, all together.
 
         Raises:
+            InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
         async with self._use(None) as conn:
@@ -485,11 +488,13 @@ async def horizon(conn: AsyncConnection[Any], streams: Sequence[str], store: str
     """As `observe`, of streams that must be there; `store` names the store in messages.
 
     Raises:
+        InvalidStreamName: no stream can be called that.
         UnknownStream: there is no such stream.
     """
     found = await observe(conn, streams)
     for stream, incarnation in zip(streams, found.incarnations, strict=True):
         if incarnation is None:
+            require_stream_name(stream)
             raise UnknownStream(
                 f"{store} has no stream {stream!r}. {how_to_create(stream)}",
                 stream=stream,

@@ -222,6 +222,7 @@ class EventStore:
 
         Raises:
             ValueError: `limit` is negative.
+            InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
         if limit is not None and limit < 0:
@@ -261,6 +262,7 @@ class EventStore:
 
         Raises:
             InvalidStreamName: no stream can be called that.
+            InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
         statement = _row.select((stream,), "select_entity")
@@ -272,6 +274,7 @@ class EventStore:
         """Up to where the streams may be read, all together.
 
         Raises:
+            InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
         with self._use(None) as conn:
@@ -478,11 +481,13 @@ def horizon(conn: Connection[Any], streams: Sequence[str], store: str) -> Horizo
     """As `observe`, of streams that must be there; `store` names the store in messages.
 
     Raises:
+        InvalidStreamName: no stream can be called that.
         UnknownStream: there is no such stream.
     """
     found = observe(conn, streams)
     for stream, incarnation in zip(streams, found.incarnations, strict=True):
         if incarnation is None:
+            require_stream_name(stream)
             raise UnknownStream(
                 f"{store} has no stream {stream!r}. {how_to_create(stream)}",
                 stream=stream,
