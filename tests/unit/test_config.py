@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from eventferry import config
 from eventferry._json import quoted
-from eventferry.config import Config
+from eventferry.config import Config, _shape
 from eventferry.errors import ConfigurationError
 
 URLS = {
@@ -622,9 +622,9 @@ def test_a_byte_order_mark_is_accepted(load: Load) -> None:
 
 KEYS = st.sampled_from(
     [
-        *config._Settings.model_fields,
-        *config._Producing.model_fields,
-        *config._Consuming.model_fields,
+        *_shape.SettingsTable.model_fields,
+        *_shape.ProducingTable.model_fields,
+        *_shape.ConsumingTable.model_fields,
         *["producing", "consuming", "attempts", "a.b", ""],
     ]
 ) | st.text(st.characters(codec="utf-8"), max_size=5)

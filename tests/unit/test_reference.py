@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import eventferry
-from eventferry import config, embedded
+from eventferry import embedded
+from eventferry.config import _shape
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -30,7 +31,7 @@ EVERY_CLASS = pytest.mark.parametrize("name", CLASSES)
 def test_every_key_of_the_configuration_is_documented_with_its_default() -> None:
     text = (REFERENCE / "configuration.md").read_text()
     documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \| ", text, re.MULTILINE))
-    tables = (config._Settings, config._Producing, config._Consuming)
+    tables = (_shape.SettingsTable, _shape.ProducingTable, _shape.ConsumingTable)
     fields = {key: field for table in tables for key, field in table.model_fields.items()}
     assert fields.keys() == documented.keys()
     for key, field in fields.items():
