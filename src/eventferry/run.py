@@ -32,7 +32,7 @@ from eventferry.connection import is_outage, translation
 from eventferry.engine._async import AsyncBatches, AsyncPoolTransactions, lock
 from eventferry.engine._sync import Batches, PoolTransactions
 from eventferry.engine.effect import AsyncEffect, Effect, FerryEffect, ThreadEffect
-from eventferry.engine.ferry import FROZEN_S, Ferry
+from eventferry.engine.ferry import FROZEN_S, Ferry, refusal
 from eventferry.engine.outcome import Applied, Failed, Outcome
 from eventferry.errors import UnknownStream
 from eventferry.pools import Pools
@@ -62,7 +62,7 @@ class End(Enum):
     STOPPED = "stopped"
     """It was asked to end; there may be work."""
     WAITING = "waiting"
-    """A stream of it does not exist (yet)."""
+    """A stream of it does not exist (yet), or its role may not ferry to it (yet)."""
     FAILED = "failed"
     """It stands still until it is retried."""
 
@@ -127,6 +127,8 @@ class Run:
         except Exception as error:
             if is_outage(error):
                 raise
+            if refused := await self._refusal(error):
+                return self._ended(End.WAITING, refused)
             log.exception("projection %s failed", self._name)
             return await self._fail(Failed.because(self._explained(error)), None)
         finally:
@@ -230,6 +232,15 @@ class Run:
         if ours is not None:
             ours.__cause__ = error
         return ours or error
+
+    async def _refusal(self, error: Exception) -> str | None:
+        """Why our role can't ferry to the shared stream, if that is what the error comes from."""
+        denied = psycopg.errors.InsufficientPrivilege
+        if self.projection.kind == "producing" and isinstance(error, denied):
+            with suppress(denied):  # to see the stream, say: then it is no matter of the stream
+                async with self.pools.shared.connection() as conn:
+                    return await refusal(conn, self._stream, self.pools.shown("shared"))
+        return None
 
     async def _next_page(self, source: Source, checkpoints: Checkpoints) -> Page:
         ahead, self._ahead = self._ahead, None

@@ -4,7 +4,7 @@ Reads, and writes nothing; locks nothing that a runner wants. The state is deriv
 runner does not look alive:
 
     failed     its failure is recorded, and nobody has retried it
-    waiting    a stream that it reads does not exist
+    waiting    a stream that it reads does not exist, or it may not ferry to the shared one
     running    somebody holds its checkpoint now, or a long run has said lately that it lives
     never run  it has no checkpoint yet
     idle       none of these
@@ -23,6 +23,7 @@ from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
+from eventferry.engine.ferry import refusal
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registered, Registry
@@ -95,6 +96,8 @@ class ProjectionStatus:
     mode: Literal["on demand", "background"]
     queue: str
     state: State
+    waiting: str | None
+    """Why it can't run yet, in words; None: it can."""
     streams: tuple[StreamStatus, ...]
     in_flight: tuple[InFlight, ...]
     """What holds its reading back."""
@@ -138,7 +141,7 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
     }
     return [
         await _status(
-            pools.of(p.environment),
+            pools,
             p,
             registered.get(p.name),
             [c for c in checkpoints[p.kind] if c.projection == p.name],
@@ -148,10 +151,15 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
 
 
 async def _status(
-    pool: Pool, projection: Projection, known: Registered | None, found: list[_Checkpoint]
+    pools: Pools, projection: Projection, known: Registered | None, found: list[_Checkpoint]
 ) -> ProjectionStatus:
+    pool = pools.of(projection.environment)
     streams = await _streams(pool, projection.streams, {c.stream: c.position for c in found})
     holder = next((c.locked_by for c in found if c.locked_by is not None), None)
+    waiting = _missing(projection, streams)
+    if waiting is None and projection.shared_stream:
+        async with pools.shared.connection() as conn:
+            waiting = await refusal(conn, projection.shared_stream, pools.shown("shared"))
     runner = known.runner if known and known.is_alive else holder and f"backend {holder}"
     return ProjectionStatus(
         name=projection.name,
@@ -161,10 +169,11 @@ async def _status(
         queue=projection.queue,
         state=state(
             failed=known is not None and known.state == "failed",
-            complete=all(stream.exists for stream in streams),
+            complete=waiting is None,
             runs=runner is not None,
             has_run=bool(found),
         ),
+        waiting=waiting,
         streams=streams,
         in_flight=await _in_flight(pool, projection.streams),
         failure=_failure(known),
@@ -181,6 +190,12 @@ def state(*, failed: bool, complete: bool, runs: bool, has_run: bool) -> State:
     if runs:
         return "running"
     return "idle" if has_run else "never run"
+
+
+def _missing(projection: Projection, streams: Sequence[StreamStatus]) -> str | None:
+    """The streams that it reads and that do not exist, in words."""
+    missing = ", ".join(stream.stream for stream in streams if not stream.exists)
+    return f"{missing}: the {projection.environment} store does not have it" if missing else None
 
 
 def _failure(known: Registered | None) -> Failure | None:

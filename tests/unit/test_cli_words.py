@@ -118,6 +118,7 @@ def found(
         mode="on demand",
         queue="domain-events",
         state=word,
+        waiting=None,
         streams=(stream,),
         in_flight=(),
         failure=failure,

@@ -175,11 +175,7 @@ def _problem(status: ProjectionStatus) -> Problem | None:
         message = f"projection {status.name} has failed: {in_one_line(status.failure.error)}"
         return Problem("ProjectionFailed", message)
     if status.state == "waiting":
-        missing = ", ".join(s.stream for s in status.streams if not s.exists)
-        message = (
-            f"projection {status.name} waits for {missing}, which the {status.environment} store "
-            "does not have"
-        )
+        message = f"projection {status.name} waits: {status.waiting}"
         return Problem("UnknownStream", message)
     return None
 

@@ -134,6 +134,24 @@ class Ferry:
             raise _Refused(place, here, conflict)
 
 
+async def refusal(conn: AsyncConnection[Any], stream: str, store: str) -> str | None:
+    """Why our role can't ferry to the shared stream, and who must do what; None: it can.
+
+    Where the stream is not there, it can if it may create it.
+    """
+    cursor = await conn.execute(sql.query("shared_stream"), (stream,))
+    is_there, may, role = await cursor.fetchone() or (False, True, "")
+    if may:
+        return None
+    grant = f'`GRANT SELECT, INSERT ON streams."{stream}" TO "{role}"`'
+    if is_there:
+        what, todo = f"role {role!r} may not append to stream {stream!r} of {store}", grant
+    else:
+        what = f"{store} has no stream {stream!r}, and role {role!r} may not create it there"
+        todo = f"`eventferry streams create {stream} --environment shared`, then {grant}"
+    return f"{what}. Ask an owner of that store for {todo}. The projection goes on by itself then"
+
+
 Put = Callable[[AsyncConnection[Any], Page, int], Awaitable[None]]
 
 
