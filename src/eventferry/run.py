@@ -121,14 +121,12 @@ class Run:
         self._begun = self.clock()
         effect = self._effect()
         try:
-            return await self._run(effect)
+            return await self._run_if_allowed(effect)
         except UnknownStream as error:
             return self._ended(End.WAITING, str(error))
         except Exception as error:
             if is_outage(error):
                 raise
-            if refused := await self._refusal(error):
-                return self._ended(End.WAITING, refused)
             log.exception("projection %s failed", self._name)
             return await self._fail(Failed.because(self._explained(error)), None)
         finally:
@@ -137,6 +135,22 @@ class Run:
             if self._beat_at:
                 with suppress(Exception):  # an outage: the heartbeat grows old by itself
                     await self._registry.beat(self._name, alive=False)
+
+    async def _run_if_allowed(self, effect: Effect) -> Ended:
+        """Waits, instead of failing, where our role can't ferry to the shared stream."""
+        denied = psycopg.errors.InsufficientPrivilege
+        try:
+            return await self._run(effect)
+        except denied:
+            if self.projection.kind != "producing":
+                raise
+            with suppress(denied):  # to see the streams, say: then it fails again
+                async with self.pools.shared.connection() as conn:
+                    refused = await refusal(conn, self._stream, self.pools.shown("shared"))
+                if refused:
+                    return self._ended(End.WAITING, refused)
+        # it has been granted meanwhile; or it is another privilege, and fails again
+        return await self._run(effect)
 
     async def _run(self, effect: Effect) -> Ended:
         source = self._source()
@@ -232,15 +246,6 @@ class Run:
         if ours is not None:
             ours.__cause__ = error
         return ours or error
-
-    async def _refusal(self, error: Exception) -> str | None:
-        """Why our role can't ferry to the shared stream, if that is what the error comes from."""
-        denied = psycopg.errors.InsufficientPrivilege
-        if self.projection.kind == "producing" and isinstance(error, denied):
-            with suppress(denied):  # to see the stream, say: then it is no matter of the stream
-                async with self.pools.shared.connection() as conn:
-                    return await refusal(conn, self._stream, self.pools.shown("shared"))
-        return None
 
     async def _next_page(self, source: Source, checkpoints: Checkpoints) -> Page:
         ahead, self._ahead = self._ahead, None

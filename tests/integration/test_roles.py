@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import errors as pg
 
-from eventferry import End, EventStore
+from eventferry import End, EventStore, run
+from eventferry.engine.ferry import refusal
 from tests.command_line import CommandLine
 from tests.conftest import MakeDatabase
 from tests.environment import REPOSITORY
@@ -174,6 +176,22 @@ def test_a_grant_that_is_taken_back_is_asked_for_and_waited_for(
     known = users.known("ferry")
     assert known is not None
     assert (known.state, known.error) == ("idle", None)
+
+
+def test_a_grant_in_the_middle_of_a_run_is_no_failure(
+    services: tuple[Service, Service], shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users, _ = services
+    create_shared_stream(shared)
+    grant(shared, PRODUCER, f'REVOKE INSERT ON streams."{STREAM}" FROM users')
+    users.append(STREAM, numbered(1))
+
+    async def granted_just_before(*arguments: Any) -> str | None:
+        grant(shared, PRODUCER)
+        return await refusal(*arguments)
+
+    monkeypatch.setattr(run, "refusal", granted_just_before)
+    assert users.run("ferry").handled == 1
 
 
 @pytest.mark.parametrize("missing", ["the sequence", "the table of streams"])
