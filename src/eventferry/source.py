@@ -26,7 +26,7 @@ from eventferry.checkpoint import (
 from eventferry.projection import Start
 from eventferry.store._async import event_cursor, horizon
 from eventferry.store._horizon import Horizon
-from eventferry.store._row import COLUMNS, select
+from eventferry.store._row import COLUMNS, PAGE_BYTES, is_full, select_from
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
@@ -99,12 +99,11 @@ class EventSource:
             seen = await look(conn, checkpoints, self.projection, self.store)
             size = limit + _own(checkpoints)
             async with event_cursor(conn) as cursor:
-                await cursor.execute(
-                    select(self.streams, "select_from"), _bounds(checkpoints, seen, size)
-                )
+                await cursor.execute(select_from(self.streams), _bounds(checkpoints, seen, size))
                 events = await cursor.fetchall()
         marks = [Mark(e.stream, e.position, e.id) for e in events]
-        page = _page(checkpoints, seen, marks, size, self.projection)
+        full = is_full(events, size)
+        page = _page(checkpoints, seen, marks, full=full, projection=self.projection)
         begin = {c.stream: c.position for c in checkpoints}
         work = [e for e in events if e.position > begin[e.stream]]
         return replace(page, work=work)
@@ -131,8 +130,11 @@ class RowSource:
             cursor = await conn.execute(
                 sql.on_stream("select_marks", self.stream), _bounds(checkpoints, seen, size)
             )
-            marks = [Mark(self.stream, *row) for row in await cursor.fetchall()]
-            page = _page(checkpoints, seen, marks, size, self.projection)
+            rows_found = await cursor.fetchall()
+            filling = _filling(rows_found)
+            marks = [Mark(self.stream, position, id_) for position, id_, _ in filling]
+            full = len(filling) < len(rows_found) or len(rows_found) >= size
+            page = _page(checkpoints, seen, marks, full=full, projection=self.projection)
             # Up to the horizon nothing can appear any more, and nothing ever changes:
             # the second reading sees the same events as the first.
             rows = (
@@ -200,7 +202,7 @@ def _bounds(checkpoints: Checkpoints, seen: Horizon, limit: int) -> list[int]:
     """
     parameters: list[int] = []
     for c in checkpoints:
-        parameters += (c.position, max(c.position, seen.position), limit)
+        parameters += (c.position, c.position, max(c.position, seen.position), limit)
     if len(checkpoints) > 1:
         parameters.append(limit)
     return parameters
@@ -211,15 +213,24 @@ def _own(checkpoints: Checkpoints) -> int:
     return sum(c.position > 0 for c in checkpoints)
 
 
+def _filling(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+    """The first rows, up to the one whose bytes fill a page."""
+    total = 0
+    for count, (*_, count_bytes) in enumerate(rows, 1):
+        total += count_bytes
+        if total >= PAGE_BYTES:
+            return rows[:count]
+    return rows
+
+
 def _page(
-    checkpoints: Checkpoints, seen: Horizon, marks: Sequence[Mark], size: int, projection: str
+    checkpoints: Checkpoints, seen: Horizon, marks: Sequence[Mark], *, full: bool, projection: str
 ) -> Page:
     """The page that was read, without its work.
 
     Raises:
         HistoryMismatch: a checkpoint's own event is not where it was.
     """
-    full = len(marks) >= size
     own = require_same_events(checkpoints, marks, complete=not full, projection=projection)
     return Page(
         work=None,

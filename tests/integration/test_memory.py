@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import random
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 import pytest
 
-from eventferry import End, RecordedEvent
+from eventferry import Context, End, Event, RecordedEvent
+from eventferry.store._row import PAGE_BYTES
 from tests.conftest import MakeService
 from tests.memory import resident_kb
-from tests.services import Service
+from tests.services import Service, record
 
 STREAM = "users-stream"
 A_LITTLE_KB = 8_000
@@ -82,3 +89,82 @@ def test_memory_is_flat_while_a_projection_works_off_a_backlog(users: Service, c
     assert users.run("reader").end is End.CAUGHT_UP
     assert memory.seen == count
     assert memory.growth_kb < A_LITTLE_KB
+
+
+# ---- large events
+
+
+def large(n: int, size: int) -> Event:
+    """An event of that many bytes, which can't be compressed."""
+    text = base64.b64encode(random.Random(n).randbytes(size * 3 // 4)).decode()
+    return Event("Even" if n % 2 == 0 else "Odd", {"n": n, "text": text})
+
+
+SIZES = [0, PAGE_BYTES, 0, PAGE_BYTES * 2, PAGE_BYTES, 0, 0, *[PAGE_BYTES // 2] * 5, 0, PAGE_BYTES]
+"""Pages that are filled by one event, by two, by a small one after a large one."""
+
+
+def numbers(events: Iterator[RecordedEvent]) -> list[int]:
+    return [event.data["n"] for event in events]
+
+
+def test_pages_that_are_filled_by_large_events_are_read_exactly(users: Service) -> None:
+    for n, size in enumerate(SIZES):
+        users.append(STREAM, large(n, size))
+    every = list(range(len(SIZES)))
+    store = users.local
+    assert numbers(store.read(STREAM)) == every
+    assert numbers(store.read(STREAM, backwards=True)) == every[::-1]
+    assert numbers(store.read(STREAM, types=["Odd"])) == every[1::2]
+    assert numbers(store.read(STREAM, types=["Odd"], backwards=True)) == every[1::2][::-1]
+    for limit in (1, 2, 5, len(SIZES) - 1):
+        assert numbers(store.read(STREAM, limit=limit)) == every[:limit]
+        assert numbers(store.read(STREAM, limit=limit, backwards=True)) == every[::-1][:limit]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 500])
+def test_projections_handle_and_ferry_large_events_once_and_in_order(
+    users: Service, batch_size: int
+) -> None:
+    users.create_effects()
+    users.create_stream("others-stream")
+    users.consuming("one", record, STREAM, batch_size=batch_size)
+    users.consuming("two", record, "others-stream", STREAM, batch_size=batch_size)
+    users.producing("ferry", STREAM, batch_size=batch_size)
+    every = list(range(len(SIZES)))
+    for n, size in enumerate(SIZES):
+        users.append(STREAM if n % 3 else "others-stream", large(n, size))
+    for name in ("one", "two", "ferry"):
+        assert users.run(name).end is End.CAUGHT_UP
+    assert users.recorded("two") == every
+    assert users.recorded("one") == [n for n in every if n % 3]
+    assert numbers(users.shared.read(STREAM)) == [n for n in every if n % 3]
+
+
+@contextmanager
+def a_few_pages() -> Iterator[None]:
+    """What is in here takes no more memory than a few pages of large events."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5 * PAGE_BYTES
+
+
+def test_of_many_large_events_only_some_are_in_memory(users: Service) -> None:
+    for n in range(50):
+        users.append(STREAM, large(n, 1_000_000))
+
+    def handle(event: RecordedEvent, context: Context) -> None:
+        assert event.data["text"]
+
+    users.consuming("reader", handle, STREAM)
+    users.producing("ferry", STREAM)
+    with a_few_pages():
+        for event in users.local.read(STREAM):
+            assert event.data["text"]
+    for name in ("reader", "ferry"):
+        with a_few_pages():
+            assert users.run(name).handled == 50

@@ -96,7 +96,7 @@ def test_a_statement_names_the_table_of_the_stream_and_no_other() -> None:
         with pytest.raises(InvalidStreamName):
             _row.statement("append_one", name, ("id",))
         with pytest.raises(InvalidStreamName):
-            _row.select(("users", name), "select_from")
+            _row.select_from(("users", name))
 
 
 def test_a_recorded_event_takes_the_selected_columns_in_their_order() -> None:

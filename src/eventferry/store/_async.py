@@ -233,22 +233,38 @@ class AsyncEventStore:
         if before is not None:
             upto = min(upto, before - 1)
         left = limit
+        page: list[RecordedEvent] = []
+        bounded: bool | None = None
         while left is None or left > 0:
             size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
             async with self._use(None) as conn, event_cursor(conn) as cursor:
-                statement = _row.select_between(stream, by_type=types is not None, down=backwards)
+                if page and bounded is None:  # one page costs little to bound, many do
+                    bounded = await self._is_large(conn, stream)
+                statement = _row.select_between(
+                    stream,
+                    by_type=types is not None,
+                    down=backwards,
+                    bounded=bounded is not False,
+                )
                 bounds = [after, upto] if wanted is None else [after, upto, wanted]
                 await cursor.execute(statement, [*bounds, size])
                 page = await cursor.fetchall()
             for event in page:
                 yield event
-            if len(page) < size:
+            if not _row.is_full(page, size):
                 return
             if backwards:
                 upto = page[-1].position - 1
             else:
                 after = page[-1].position
-            left = None if left is None else left - size
+            left = None if left is None else left - len(page)
+
+    async def _is_large(self, conn: AsyncConnection[Any], stream: str) -> bool:
+        """Whether the stream has large events: too large for any thousand of them to be a page."""
+        async with plain_cursor(conn) as cursor:
+            await cursor.execute(sql.query("is_large"), (_row.LARGE_BYTES, stream))
+            (is_large,) = await cursor.fetchone() or (True,)
+        return bool(is_large)
 
     async def read_entity(
         self, stream: str, entity_id: str, *, connection: AsyncConnection[Any] | None = None
@@ -266,7 +282,7 @@ class AsyncEventStore:
             InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
-        statement = _row.select((stream,), "select_entity")
+        statement = _row.select_entity(stream)
         async with self._use(connection) as conn, event_cursor(conn) as cursor:
             await cursor.execute(statement, (entity_id,))
             return await cursor.fetchall()

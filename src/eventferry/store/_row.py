@@ -17,12 +17,16 @@ from psycopg import sql as pgsql
 
 from eventferry import _json, sql
 from eventferry.errors import EventIdConflict, EventTooLarge, InvalidEvent
-from eventferry.event import Event
+from eventferry.event import Event, RecordedEvent
 from eventferry.stream import require_stream_name
 
 MAX_DATA_BYTES = 16 * 1024 * 1024
 MAX_METADATA_BYTES = 1024 * 1024
 """Less what the database adds; the stream tables check the same."""
+PAGE_BYTES = 4 * 1024 * 1024
+"""What fills a page, as the store keeps it: large JSON is compressed there."""
+LARGE_BYTES = 32 * 1024 * 1024
+"""What a stream may have of large JSON, all in all, for its pages to go unbounded."""
 MAX_VERSION = 2**31 - 1
 FIRST_MOMENT = datetime(1, 1, 3, tzinfo=UTC)
 LAST_MOMENT = datetime(9999, 12, 29, tzinfo=UTC)
@@ -201,46 +205,75 @@ def statement(name: str, stream: str, columns: tuple[str, ...]) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def select(streams: tuple[str, ...], condition: str) -> bytes:
-    """The events of the streams in the store's order; the condition is one of the .sql files.
-
-    Its parameters are those of the condition for each stream, then the limit of the whole.
+def select_entity(stream: str) -> bytes:
+    """All events of an entity, in order.
 
     Raises:
         InvalidStreamName: no stream can be called that.
     """
-    for stream in streams:
-        require_stream_name(stream)
-    branches = [
-        sql.composed(
-            condition,
-            label=pgsql.Literal(stream),
-            columns=pgsql.SQL(", ").join(map(pgsql.Identifier, SELECTED)),
-            stream=sql.table(stream),
-        )
-        for stream in streams
-    ]
-    if len(branches) == 1:
-        return branches[0].as_bytes(None)
-    return (
-        pgsql.SQL(" UNION ALL ").join(pgsql.SQL("({})").format(branch) for branch in branches)
-        + pgsql.SQL(" ORDER BY position LIMIT %s")
-    ).as_bytes(None)
+    return _select("select_entity", stream).as_bytes(None)
 
 
 @lru_cache(maxsize=4096)
-def select_between(stream: str, *, by_type: bool, down: bool) -> bytes:
-    """The events of one stream between two positions, all or of some types, in either direction.
+def select_from(streams: tuple[str, ...]) -> bytes:
+    """A page of the streams in the store's order, each from an event of its own on.
+
+    Its parameters are those of the .sql file for each stream; for several, then the limit of all.
 
     Raises:
         InvalidStreamName: no stream can be called that.
     """
+    branches = [_select("select_from", stream) for stream in streams]
+    if len(branches) == 1:
+        return _page(branches[0], _UP)
+    together = pgsql.SQL(" UNION ALL ").join(pgsql.SQL("({})").format(b) for b in branches)
+    return _page(together + pgsql.SQL(" ORDER BY position LIMIT %s"), _UP)
+
+
+@lru_cache(maxsize=4096)
+def select_between(stream: str, *, by_type: bool, down: bool, bounded: bool) -> bytes:
+    """A page of one stream between two positions, of all or some types, in either direction.
+
+    To be bounded by bytes as well takes a fifth longer.
+
+    Raises:
+        InvalidStreamName: no stream can be called that.
+    """
+    direction = _DOWN if down else _UP
+    events = _select(
+        "select_between",
+        stream,
+        bytes=_BYTES if bounded else _NOTHING,
+        types=pgsql.SQL("AND type = ANY (%s)") if by_type else _NOTHING,
+        direction=direction,
+    )
+    return _page(events, direction) if bounded else events.as_bytes(None)
+
+
+def _select(name: str, stream: str, **parts: pgsql.Composable) -> pgsql.Composed:
     require_stream_name(stream)
     return sql.composed(
-        "select_between",
-        label=pgsql.Literal(stream),
-        columns=pgsql.SQL(", ").join(map(pgsql.Identifier, SELECTED)),
-        stream=sql.table(stream),
-        types=pgsql.SQL("AND type = ANY (%s)" if by_type else ""),
-        direction=pgsql.SQL("DESC" if down else "ASC"),
+        name, label=pgsql.Literal(stream), columns=_COLUMNS, stream=sql.table(stream), **parts
+    )
+
+
+def _page(events: pgsql.Composed, direction: pgsql.SQL) -> bytes:
+    return sql.composed(
+        "select_page",
+        events=events,
+        columns=_COLUMNS,
+        direction=direction,
+        size=pgsql.Literal(PAGE_BYTES),
     ).as_bytes(None)
+
+
+_COLUMNS = pgsql.SQL(", ").join(map(pgsql.Identifier, SELECTED))
+_BYTES = pgsql.SQL(", pg_column_size(data) + pg_column_size(metadata) AS bytes")
+_UP, _DOWN, _NOTHING = pgsql.SQL("ASC"), pgsql.SQL("DESC"), pgsql.SQL("")
+
+
+def is_full(page: Sequence[RecordedEvent], limit: int) -> bool:
+    """Whether there may be more events behind a page: the limit ended it, or its bytes."""
+    # no character takes more than 4 bytes, no text more than 4 beside them
+    at_most = (4 * (len(e.data_json) + len(e.metadata_json)) + 8 for e in page)
+    return len(page) >= limit or sum(at_most) >= PAGE_BYTES

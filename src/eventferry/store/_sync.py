@@ -232,22 +232,38 @@ class EventStore:
         if before is not None:
             upto = min(upto, before - 1)
         left = limit
+        page: list[RecordedEvent] = []
+        bounded: bool | None = None
         while left is None or left > 0:
             size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
             with self._use(None) as conn, event_cursor(conn) as cursor:
-                statement = _row.select_between(stream, by_type=types is not None, down=backwards)
+                if page and bounded is None:  # one page costs little to bound, many do
+                    bounded = self._is_large(conn, stream)
+                statement = _row.select_between(
+                    stream,
+                    by_type=types is not None,
+                    down=backwards,
+                    bounded=bounded is not False,
+                )
                 bounds = [after, upto] if wanted is None else [after, upto, wanted]
                 cursor.execute(statement, [*bounds, size])
                 page = cursor.fetchall()
             for event in page:
                 yield event
-            if len(page) < size:
+            if not _row.is_full(page, size):
                 return
             if backwards:
                 upto = page[-1].position - 1
             else:
                 after = page[-1].position
-            left = None if left is None else left - size
+            left = None if left is None else left - len(page)
+
+    def _is_large(self, conn: Connection[Any], stream: str) -> bool:
+        """Whether the stream has large events: too large for any thousand of them to be a page."""
+        with plain_cursor(conn) as cursor:
+            cursor.execute(sql.query("is_large"), (_row.LARGE_BYTES, stream))
+            (is_large,) = cursor.fetchone() or (True,)
+        return bool(is_large)
 
     def read_entity(
         self, stream: str, entity_id: str, *, connection: Connection[Any] | None = None
@@ -265,7 +281,7 @@ class EventStore:
             InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
-        statement = _row.select((stream,), "select_entity")
+        statement = _row.select_entity(stream)
         with self._use(connection) as conn, event_cursor(conn) as cursor:
             cursor.execute(statement, (entity_id,))
             return cursor.fetchall()
