@@ -83,7 +83,8 @@ class Worker:
     async def run_until_idle(self) -> dict[str, Ended]:
         """Runs until every projection is caught up, has failed, or lacks its stream.
 
-        One may append what another one reads: all are looked at again until none has anything.
+        One may append what another one reads: all are looked at again until none has anything, or
+        until what was there has been through all of them. So it ends while events keep coming.
 
         Returns:
             How each one's last run ended, with the number of events that all its runs handled.
@@ -95,7 +96,7 @@ class Worker:
         async with self._pools() as pools:
             await self._register(pools)
             slots = asyncio.Semaphore(self.concurrency)
-            while True:
+            for _ in range(len(self.projections) + 1):
                 async with asyncio.TaskGroup() as group:
                     runs = {
                         p.name: group.create_task(self._until_idle(p, pools, slots))
@@ -104,7 +105,8 @@ class Worker:
                 ended = {name: run.result() for name, run in runs.items()}
                 total = {n: end.after(total[n]) if total else end for n, end in ended.items()}
                 if self._stopping.is_set() or not any(end.handled for end in ended.values()):
-                    return total
+                    break
+        return total
 
     async def _drive(
         self, projection: Projection, pools: Pools, watch: Watch, slots: asyncio.Semaphore

@@ -185,6 +185,23 @@ def test_until_idle_follows_what_one_projection_appends_for_another(users: Servi
     assert users.recorded() == [1, 2, 3, 4]
 
 
+def test_until_idle_ends_while_projections_keep_each_other_busy(users: Service) -> None:
+    """What was there goes through all of them; nobody waits for what goes round and round."""
+    users.create_stream("mails-stream")
+    answer = {STREAM: "mails-stream", "mails-stream": STREAM}
+
+    def pass_on(event: RecordedEvent, context: Context) -> None:
+        context.append(answer[event.stream], numbered(1, first=event.data["n"] + 1))
+
+    users.consuming("there", pass_on, STREAM)
+    users.consuming("back", pass_on, "mails-stream")
+    users.append(STREAM, numbered(1))
+    worker = Worker(config=users.config, projections=list(users.projections.values()))
+    ended = asyncio.run(worker.run_until_idle())
+    assert {e.end for e in ended.values()} == {End.CAUGHT_UP}
+    assert sum(e.handled for e in ended.values()) >= 2
+
+
 # ---- ending
 
 

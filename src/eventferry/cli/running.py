@@ -64,6 +64,7 @@ def add_to(app: typer.Typer) -> None:
             int, typer.Option(min=1, help="Projections that run at a time.")
         ] = 4,
         once: Annotated[bool, typer.Option("--once", help="End when all are caught up.")] = False,
+        for_s: ForOption = None,
         log_level: LogLevelOption = LogLevel.INFO,
     ) -> Report:
         """Run the on-demand projections.
@@ -78,7 +79,12 @@ def add_to(app: typer.Typer) -> None:
         if not projections:
             return _nothing_to_run(config, queue)
         return _foreground(
-            config, projections, until_idle=once, concurrency=concurrency, level=log_level
+            config,
+            projections,
+            until_idle=once,
+            for_s=for_s,
+            concurrency=concurrency,
+            level=log_level,
         )
 
     for kind in ("producing", "consuming"):
