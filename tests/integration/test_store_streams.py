@@ -10,7 +10,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from eventferry import Event, EventStore, InvalidStreamName, UnknownStream
+from eventferry import Event, EventStore, InvalidStreamName
 from tests.blocking import FORMS, Client
 from tests.waiting import wait_for_lock
 
@@ -73,7 +73,7 @@ def test_a_name_that_is_too_long_is_not_the_stream_of_its_beginning(client: Clie
         client.store.append("a" * 64, Event("A"))
     with pytest.raises(InvalidStreamName):
         client.store.read_entity("a" * 64, "42")
-    with pytest.raises(UnknownStream):
+    with pytest.raises(InvalidStreamName):
         list(client.store.read("a" * 64))
 
 
