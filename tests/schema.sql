@@ -306,6 +306,8 @@ CREATE TABLE eventferry.projections (
     runner text,
     heartbeat_at timestamp with time zone,
     registered_at timestamp with time zone DEFAULT now() NOT NULL,
+    began_horizon bigint,
+    began_head bigint,
     CONSTRAINT projections_environment_check CHECK ((environment = ANY (ARRAY['local'::text, 'shared'::text]))),
     CONSTRAINT projections_kind_check CHECK ((kind = ANY (ARRAY['producing'::text, 'consuming'::text]))),
     CONSTRAINT projections_state_check CHECK ((state = ANY (ARRAY['idle'::text, 'failed'::text])))

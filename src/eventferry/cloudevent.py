@@ -72,7 +72,7 @@ def parse(line: bytes | str) -> ParsedCloudEvent:
         occurred_at=_time(given),
         source=source,
     )
-    kept = _difference(given, _derived(event, version))
+    kept = _difference(given, _derived(event, version, data=event.data))
     if kept:
         event = replace(event, metadata={**event.metadata, KEPT: kept})
     return ParsedCloudEvent(event=event, version=version)
@@ -80,24 +80,36 @@ def parse(line: bytes | str) -> ParsedCloudEvent:
 
 def format(recorded: RecordedEvent) -> dict[str, Any]:  # noqa: A001 - the opposite of parse
     """The event as a CloudEvent: its attributes, then its data."""
-    event = recorded.fresh()
-    attributes = _derived(event, event.version)
-    kept = event.metadata.get(KEPT)
-    if isinstance(kept, dict):
-        attributes |= {key: value for key, value in kept.items() if key not in _FROM_EVENT}
-    data = attributes.pop("data")
-    if data is not None:
-        attributes["data"] = event.data
-    return {key: value for key, value in attributes.items() if value is not None}
+    attributes = _attributes(recorded)
+    if attributes.pop("data", None) is not None:
+        attributes["data"] = recorded.fresh().data
+    return attributes
 
 
 def format_line(recorded: RecordedEvent) -> str:
-    """The event as a line of JSON, without its end.
+    """The event as a line of JSON, without its end; its data byte for byte as the store has it.
 
     Raises:
-        InvalidEvent: it holds a number that no Python float can (from a plain INSERT).
+        InvalidEvent: its metadata hold a number that no Python float can (from a plain INSERT).
     """
-    return _json.dumps(format(recorded), what=f"CloudEvent of {recorded.type} {recorded.id}")
+    attributes = _attributes(recorded)
+    has_data = attributes.pop("data", None) is not None
+    text = _json.dumps(attributes, what=f"CloudEvent of {recorded.type} {recorded.id}")
+    if not has_data:
+        return text
+    # in JSON, what would end the line is but white space between its parts
+    data = recorded.data_json.replace("\r", " ").replace("\n", " ")
+    return f'{text[:-1]},"data":{data}}}'
+
+
+def _attributes(recorded: RecordedEvent) -> dict[str, Any]:
+    """All that is not absent; under `data` whether there are any, as they need not be decoded."""
+    event = recorded.fresh()
+    attributes = _derived(event, event.version, data=True)
+    kept = event.metadata.get(KEPT)
+    if isinstance(kept, dict):
+        attributes |= {key: value for key, value in kept.items() if key not in _FROM_EVENT}
+    return {key: value for key, value in attributes.items() if value is not None}
 
 
 # ---- from a CloudEvent
@@ -222,7 +234,7 @@ def _utc(match: re.Match[str]) -> datetime:
 # ---- to a CloudEvent
 
 
-def _derived(event: Event | RecordedEvent, version: int | None) -> dict[str, Any]:
+def _derived(event: Event | RecordedEvent, version: int | None, *, data: object) -> dict[str, Any]:
     """The CloudEvent that an event is, if nothing more is known of it; None: absent."""
     metadata = event.metadata
     rest = _rest(metadata)
@@ -241,7 +253,7 @@ def _derived(event: Event | RecordedEvent, version: int | None) -> dict[str, Any
             if isinstance(metadata.get(key), str)
         },
         _OTHER_METADATA: _json.dumps(rest, what=f"metadata of {event.type}") if rest else None,
-        "data": event.data,
+        "data": data,
     }
 
 

@@ -61,11 +61,11 @@ class Event:
     """The service that it happened in; None: the one that the store belongs to."""
 
     def __post_init__(self) -> None:
-        _check_name("type", self.type)
+        require_name("type", self.type)
         if self.entity_id is not None:
-            _check_name("entity_id", self.entity_id)
+            require_name("entity_id", self.entity_id)
         if self.source is not None:
-            _check_name("source", self.source)
+            require_name("source", self.source)
         for name, value in (("data", self.data), ("metadata", self.metadata)):
             if not isinstance(value, Mapping):
                 raise InvalidEvent(
@@ -98,7 +98,7 @@ class Event:
         return replace(self, metadata={**chained, **self.metadata})
 
 
-def _check_name(name: str, value: object) -> None:
+def require_name(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise InvalidEvent(f"{name} must be text, not {type(value).__name__} {value!r}")
     if not 1 <= len(value) <= MAX_NAME_LENGTH:

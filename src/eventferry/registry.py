@@ -23,6 +23,7 @@ from eventferry.connection import runner_name
 from eventferry.engine.outcome import Failed
 from eventferry.errors import ProjectionError
 from eventferry.projection import Projection
+from eventferry.store import Horizon
 
 HEARTBEAT_S = 5.0
 """A long run says this often that it lives; three times as long without, and it is dead."""
@@ -43,6 +44,9 @@ class Registered:
     failing_event_id: UUID | None
     failing_event_type: str | None
     failed_at: datetime | None
+    began_horizon: int | None
+    """Of the store that it reads, when it was first to run and a stream of it was missing."""
+    began_head: int | None
     runner: str | None
     """host:pid of the last run that was long enough to say so."""
     heartbeat_at: datetime | None
@@ -125,6 +129,11 @@ class Registry:
                 sql.query("retry_projections"), (names is None, list(names or ()))
             )
             return sorted(row[0] for row in await cursor.fetchall())
+
+    async def began(self, name: str, seen: Horizon) -> None:
+        """Remembers where a projection is to begin, whose streams are not all there yet."""
+        async with self.pool.connection() as conn:
+            await conn.execute(sql.query("remember_beginning"), (seen.position, seen.head, name))
 
     async def beat(self, name: str, *, alive: bool = True) -> None:
         """Says that a run goes on here, or that it has ended."""

@@ -39,6 +39,7 @@ from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import HEARTBEAT_S, Registered, Registry
 from eventferry.source import EventSource, Page, RowSource, Source
+from eventferry.store._async import observe
 
 log = logging.getLogger("eventferry.run")
 
@@ -123,6 +124,7 @@ class Run:
         try:
             return await self._run_if_allowed(effect)
         except UnknownStream as error:
+            await self._remember_beginning()
             return self._ended(End.WAITING, str(error))
         except Exception as error:
             if is_outage(error):
@@ -281,8 +283,19 @@ class Run:
             await cursor.execute(sql.query("checkpoints"), (self._service, self._name))
             return {row.stream: row for row in await cursor.fetchall()}
 
+    async def _remember_beginning(self) -> None:
+        """What is appended from now on is not missed, when the missing stream appears."""
+        if self._registered is None or self._registered.began_head is None:
+            async with self.pools.of(self.projection.environment).connection() as conn:
+                seen = await observe(conn, self.projection.streams)
+            await self._registry.began(self._name, seen)
+
     async def _create_checkpoints(self, source: Source, missing: set[str]) -> None:
-        origin = await source.origin(self.projection.start)
+        known = self._registered
+        began = None
+        if known and known.began_horizon is not None and known.began_head is not None:
+            began = known.began_horizon, known.began_head
+        origin = await source.origin(self.projection.start, began)
         async with self._target.connection() as conn, conn.transaction():
             if self.projection.kind == "producing":
                 await conn.execute(sql.query("create_shared_stream"), (self._stream, self._service))

@@ -31,6 +31,10 @@ from eventferry.store._row import COLUMNS, PAGE_BYTES, is_full, select_from
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
+Began = tuple[int, int]
+"""The horizon and the head that the store had when a projection was first to run."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """Some of a projection's work, in order."""
@@ -73,8 +77,8 @@ class Page:
 class Source(Protocol):
     """The store that a projection reads from."""
 
-    async def origin(self, start: Start) -> Checkpoints:
-        """The checkpoints of a projection that has not run yet."""
+    async def origin(self, start: Start, began: Began | None) -> Checkpoints:
+        """The checkpoints of a projection that has not run yet; `began`: if it has waited."""
 
     async def page(self, checkpoints: Checkpoints, limit: int) -> Page:
         """Up to `limit` events after the checkpoints."""
@@ -90,9 +94,9 @@ class EventSource:
     projection: str
     streams: tuple[str, ...]
 
-    async def origin(self, start: Start) -> Checkpoints:
+    async def origin(self, start: Start, began: Began | None) -> Checkpoints:
         async with self.pool.connection() as conn:
-            return await origin(conn, self.streams, start, self.store)
+            return await origin(conn, self.streams, start, self.store, began)
 
     async def page(self, checkpoints: Checkpoints, limit: int) -> Page:
         async with self.pool.connection() as conn:
@@ -119,9 +123,9 @@ class RowSource:
     projection: str
     stream: str
 
-    async def origin(self, start: Start) -> Checkpoints:
+    async def origin(self, start: Start, began: Began | None) -> Checkpoints:
         async with self.pool.connection() as conn:
-            return await origin(conn, (self.stream,), start, self.store)
+            return await origin(conn, (self.stream,), start, self.store, began)
 
     async def page(self, checkpoints: Checkpoints, limit: int) -> Page:
         async with self.pool.connection() as conn:
@@ -171,11 +175,16 @@ async def look(
 
 
 async def origin(
-    conn: AsyncConnection[Any], streams: tuple[str, ...], start: Start, store: str
+    conn: AsyncConnection[Any],
+    streams: tuple[str, ...],
+    start: Start,
+    store: str,
+    began: Began | None,
 ) -> Checkpoints:
     """Where a projection begins: at an event, as every checkpoint is, or before the first."""
     seen = await horizon(conn, streams, store)
-    position = {"start": 0, "now": seen.position}.get(str(start), start)
+    now, head = began or (seen.position, seen.head)
+    position = {"start": 0, "now": now}.get(str(start), start)
     made = []
     for stream, incarnation in zip(streams, seen.incarnations, strict=True):
         cursor = await conn.execute(sql.on_stream("last_event_upto", stream), (position,))
@@ -188,7 +197,7 @@ async def origin(
                 incarnation=incarnation,
                 position=last[0],
                 event_id=last[1],
-                replay_until=0 if start == "now" else seen.position,
+                replay_until=head,
             )
         )
     return tuple(made)

@@ -10,6 +10,7 @@ import subprocess
 import tracemalloc
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from eventferry.cli.event import BATCH, MAX_LINE
@@ -323,3 +324,22 @@ def test_the_shared_store_is_appended_to_and_read(users: CommandLine) -> None:
 
     assert len(decoded(users("events", "read", "users-stream", *shared).out)) == 1
     assert users("events", "read", "users-stream").out == ""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        r'{"x": "\u0000", "y": "\ud800"}',
+        '{"big": 1e400, "exact": 0.12345678901234567890123, "twice": 1, "twice": 2}',
+        '{"deep": ' + "[" * 250 + "]" * 250 + "}",
+        '{"lines":\r\n\t1}',
+    ],
+)
+def test_what_any_client_may_insert_is_read(users: CommandLine, data: str) -> None:
+    with psycopg.connect(users.local_url) as conn:
+        conn.execute('INSERT INTO streams."users-stream" (type, data) VALUES (%s, %s)', ("A", data))
+        conn.execute("""INSERT INTO streams."users-stream" (type) VALUES ('B')""")
+    read = users("events", "read", "users-stream")
+    assert (read.code, read.err) == (0, "")
+    odd, _ = read.out.splitlines()
+    assert data.replace("\r", " ").replace("\n", " ") in odd

@@ -326,6 +326,41 @@ def test_what_was_there_when_a_projection_began_is_a_replay(users: Service, is_a
     assert seen == [(1, True), (2, True), (3, False), (4, False)]
 
 
+def test_what_was_committed_behind_an_open_append_is_a_replay(users: Service) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def handle(event: RecordedEvent, context: Context) -> None:
+        seen.append((event.data["n"], context.is_replay))
+
+    users.consuming("reader", handle, STREAM)
+    with psycopg.connect(users.local_url) as writer:
+        users.local.append(STREAM, numbered(1), connection=writer)
+        users.append(STREAM, numbered(2, first=2))
+        assert users.look("reader").handled == 0
+    users.append(STREAM, numbered(1, first=4))
+    users.run("reader")
+    assert seen == [(1, True), (2, True), (3, True), (4, False)]
+
+
+@pytest.mark.parametrize("start", ["start", "now"])
+def test_who_waits_for_a_stream_begins_when_it_began_to_wait(users: Service, start: Any) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def handle(event: RecordedEvent, context: Context) -> None:
+        seen.append((event.data["n"], context.is_replay))
+
+    users.append(STREAM, numbered(1))
+    users.consuming("reader", handle, STREAM, "later-stream", start=start)
+    assert users.look("reader").end is End.WAITING
+    users.append(STREAM, numbered(1, first=2))
+    assert users.look("reader").end is End.WAITING
+    users.create_stream("later-stream")
+    users.append("later-stream", numbered(1, first=3))
+    users.run("reader")
+    old = [(1, True)] if start == "start" else []
+    assert seen == [*old, (2, False), (3, False)]
+
+
 def test_a_batch_is_a_replay_when_all_of_it_is(users: Service) -> None:
     seen: list[bool] = []
 

@@ -76,7 +76,7 @@ def page(url: str, dice: random.Random, written: Signal) -> Seen:
         seen: Seen = []
         async with pool:
             source = EventSource(pool=pool, store="store", projection="test", streams=STREAMS)
-            checkpoints = await source.origin("start")
+            checkpoints = await source.origin("start", None)
             while True:
                 last_round = written.is_set()  # asked before the page is
                 page = await source.page(checkpoints, dice.randint(1, 60))

@@ -220,6 +220,20 @@ def test_a_read_backwards_begins_at_the_horizon(client: Client) -> None:
         assert [e.type for e in client.store.read(STREAM, backwards=True)] == ["seen"]
 
 
-def test_a_negative_limit_is_refused(store: EventStore) -> None:
+def test_arguments_that_mean_nothing_are_refused(store: EventStore) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"limit": 1.5}, "limit must be a whole number, not 1.5"),
+        ({"limit": True}, "limit must be a whole number, not True"),
+        ({"after": None}, "after must be a whole number, not None"),
+        ({"before": "9"}, "before must be a whole number, not '9'"),
+        ({"types": "Old"}, r"types must be a list of event types, not text: \['Old'\]"),
+        ({"types": [1]}, "types must be texts, not 1"),
+    ]
+    for arguments, expected in wrong:
+        with pytest.raises(ValueError, match=expected):
+            list(store.read(STREAM, **arguments))
+    for entity in (42, "\x00", "\ud800"):
+        with pytest.raises(InvalidEvent, match="entity_id"):
+            store.read_entity(STREAM, entity)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="limit must be 0 or more"):
         list(store.read(STREAM, limit=-1))

@@ -143,7 +143,8 @@ async def refusal(conn: AsyncConnection[Any], stream: str, store: str) -> str | 
     is_there, may, role = await cursor.fetchone() or (False, True, "")
     if may:
         return None
-    grant = f'`GRANT SELECT, INSERT ON streams."{stream}" TO "{role}"`'
+    columns = ", ".join(COLUMNS)
+    grant = f'`GRANT SELECT, INSERT ({columns}) ON streams."{stream}" TO "{role}"`'
     if is_there:
         what, todo = f"role {role!r} may not append to stream {stream!r} of {store}", grant
     else:

@@ -204,6 +204,32 @@ def statement(name: str, stream: str, columns: tuple[str, ...]) -> bytes:
     ).as_bytes(None)
 
 
+def require_whole(**numbers: object) -> None:
+    """Refuses what is neither a whole number nor None, where that means something.
+
+    Raises:
+        ValueError: names the argument.
+    """
+    for name, number in numbers.items():
+        if type(number) is not int and (number is not None or name == "after"):
+            raise ValueError(f"{name} must be a whole number, not {number!r}")
+
+
+def event_types(types: Iterable[str]) -> list[str]:
+    """The types as a list.
+
+    Raises:
+        ValueError: one text would be taken for its letters; or one of them is no text.
+    """
+    if isinstance(types, str):
+        raise ValueError(f"types must be a list of event types, not text: [{types!r}]")
+    wanted = list(types)
+    for type_ in wanted:
+        if not isinstance(type_, str):
+            raise ValueError(f"types must be texts, not {type_!r}")
+    return wanted
+
+
 @lru_cache(maxsize=4096)
 def select_entity(stream: str) -> bytes:
     """All events of an entity, in order.

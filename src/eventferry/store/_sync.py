@@ -37,7 +37,7 @@ from eventferry.connection import (
     translated,
 )
 from eventferry.errors import StoreError, StoreUnavailable, UnknownStream, VersionConflict
-from eventferry.event import Event, RecordedEvent
+from eventferry.event import Event, RecordedEvent, require_name
 from eventferry.store import _row
 from eventferry.store._horizon import Horizon, Stream
 from eventferry.store._row import Row
@@ -221,13 +221,14 @@ class EventStore:
             backwards: The newest first.
 
         Raises:
-            ValueError: `limit` is negative.
+            ValueError: `limit` is negative, a number is none, or `types` are not texts.
             InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
+        _row.require_whole(limit=limit, after=after, before=before)
         if limit is not None and limit < 0:
             raise ValueError(f"limit must be 0 or more, or None for all events, not {limit}")
-        wanted = None if types is None else list(types)
+        wanted = None if types is None else _row.event_types(types)
         upto = (self.horizon(stream)).position
         if before is not None:
             upto = min(upto, before - 1)
@@ -277,10 +278,11 @@ class EventStore:
                 store's own.
 
         Raises:
-            InvalidStreamName: no stream can be called that.
+            InvalidEvent: no entity can have this id.
             InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
+        require_name("entity_id", entity_id)
         statement = _row.select_entity(stream)
         with self._use(connection) as conn, event_cursor(conn) as cursor:
             cursor.execute(statement, (entity_id,))
