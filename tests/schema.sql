@@ -6,6 +6,40 @@ CREATE SCHEMA eventferry;
 
 CREATE SCHEMA streams;
 
+-- Name: batch_counter(text); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.batch_counter(projection text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN ('eventferry.batches_'::text || md5(projection));
+
+-- Name: batches_begun(text); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.batches_begun(projection text) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN COALESCE(pg_sequence_last_value(to_regclass(eventferry.batch_counter(projection))), (0)::bigint);
+
+-- Name: begin_batch(text); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.begin_batch(projection text) RETURNS bigint
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    RETURN setval(to_regclass(eventferry.batch_counter(projection)), (eventferry.batches_begun(projection) + 1));
+
+-- Name: count_batches(text); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.count_batches(projection text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+BEGIN
+    IF to_regclass(eventferry.batch_counter(projection)) IS NULL THEN
+        PERFORM pg_advisory_xact_lock(17734, 2);  -- two at once would collide in the catalog
+        EXECUTE 'CREATE SEQUENCE IF NOT EXISTS ' || eventferry.batch_counter(projection);
+    END IF;
+END;
+$$;
+
 -- Name: create_stream(text, text, text); Type: FUNCTION; Schema: eventferry; Owner: -
 
 CREATE FUNCTION eventferry.create_stream(stream_name text, stream_owner text DEFAULT NULL::text, stream_description text DEFAULT NULL::text) RETURNS boolean
@@ -121,6 +155,26 @@ BEGIN
 END;
 $$;
 
+-- Name: keep_mark(text, text, text, uuid, bigint, uuid); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.keep_mark(service text, projection text, stream text, store uuid, "position" bigint, event_id uuid) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    INSERT INTO eventferry.marks VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING;
+    DELETE FROM eventferry.marks AS mark
+     WHERE (mark.service, mark.projection, mark.stream, mark.store) = ($1, $2, $3, $4)
+       AND (at < clock_timestamp() - interval '1 year'
+            OR at < clock_timestamp() - interval '15 minutes'
+           AND EXISTS (SELECT FROM eventferry.marks AS earlier
+                        WHERE (earlier.service, earlier.projection, earlier.stream, earlier.store) = ($1, $2, $3, $4)
+                          AND earlier.at < mark.at
+                          AND date_trunc(CASE WHEN mark.at > clock_timestamp() - interval '2 days'
+                                              THEN 'hour' ELSE 'day' END, earlier.at)
+                            = date_trunc(CASE WHEN mark.at > clock_timestamp() - interval '2 days'
+                                              THEN 'hour' ELSE 'day' END, mark.at)));
+$_$;
+
 -- Name: mark(); Type: FUNCTION; Schema: eventferry; Owner: -
 
 CREATE FUNCTION eventferry.mark() RETURNS trigger
@@ -224,6 +278,30 @@ CREATE FUNCTION eventferry.uuid7() RETURNS uuid
  SELECT (encode(set_bit(set_bit(OVERLAY(uuid_send(gen_random_uuid()) PLACING SUBSTRING(int8send(((EXTRACT(epoch FROM clock_timestamp()) * (1000)::numeric))::bigint) FROM 3) FROM 1 FOR 6), (52)::bigint, 1), (53)::bigint, 1), 'hex'::text))::uuid AS encode;
 END;
 
+-- Name: audit; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.audit (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    who text NOT NULL,
+    service text NOT NULL,
+    projection text NOT NULL,
+    action text NOT NULL,
+    reason text,
+    details jsonb DEFAULT '{}'::jsonb NOT NULL
+);
+
+-- Name: audit_id_seq; Type: SEQUENCE; Schema: eventferry; Owner: -
+
+ALTER TABLE eventferry.audit ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME eventferry.audit_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 -- Name: checkpoints; Type: TABLE; Schema: eventferry; Owner: -
 
 CREATE TABLE eventferry.checkpoints (
@@ -235,7 +313,11 @@ CREATE TABLE eventferry.checkpoints (
     "position" bigint NOT NULL,
     event_id uuid,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    replay_until bigint DEFAULT 0 NOT NULL
+    replay_until bigint DEFAULT 0 NOT NULL,
+    held boolean DEFAULT false NOT NULL,
+    stops integer DEFAULT 0 NOT NULL,
+    begun bigint DEFAULT 0 NOT NULL,
+    marked_at timestamp with time zone
 )
 WITH (fillfactor='50');
 
@@ -275,6 +357,47 @@ CREATE TABLE eventferry.events (
 )
 PARTITION BY LIST (stream);
 
+-- Name: failures; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.failures (
+    id bigint NOT NULL,
+    projection text NOT NULL,
+    attempt integer NOT NULL,
+    stream text,
+    "position" bigint,
+    event_id uuid,
+    event_type text,
+    entity_id text,
+    error_type text NOT NULL,
+    error text NOT NULL,
+    traceback text NOT NULL,
+    gave_up boolean NOT NULL,
+    failed_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+-- Name: failures_id_seq; Type: SEQUENCE; Schema: eventferry; Owner: -
+
+ALTER TABLE eventferry.failures ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME eventferry.failures_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+-- Name: marks; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.marks (
+    service text NOT NULL,
+    projection text NOT NULL,
+    stream text NOT NULL,
+    store uuid NOT NULL,
+    "position" bigint NOT NULL,
+    event_id uuid NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
 -- Name: migrations; Type: TABLE; Schema: eventferry; Owner: -
 
 CREATE TABLE eventferry.migrations (
@@ -283,6 +406,21 @@ CREATE TABLE eventferry.migrations (
     breaking boolean NOT NULL,
     applied_by text NOT NULL,
     applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+-- Name: parked_events; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.parked_events (
+    projection text NOT NULL,
+    stream text NOT NULL,
+    "position" bigint NOT NULL,
+    event_id uuid NOT NULL,
+    event_type text NOT NULL,
+    entity_id text,
+    attempts integer DEFAULT 0 NOT NULL,
+    error text,
+    traceback text,
+    parked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
 -- Name: projections; Type: TABLE; Schema: eventferry; Owner: -
@@ -308,9 +446,13 @@ CREATE TABLE eventferry.projections (
     registered_at timestamp with time zone DEFAULT now() NOT NULL,
     began_horizon bigint,
     began_head bigint,
+    next_attempt_at timestamp with time zone,
+    paused_at timestamp with time zone,
+    paused_by text,
+    pause_reason text,
     CONSTRAINT projections_environment_check CHECK ((environment = ANY (ARRAY['local'::text, 'shared'::text]))),
     CONSTRAINT projections_kind_check CHECK ((kind = ANY (ARRAY['producing'::text, 'consuming'::text]))),
-    CONSTRAINT projections_state_check CHECK ((state = ANY (ARRAY['idle'::text, 'failed'::text])))
+    CONSTRAINT projections_state_check CHECK ((state = ANY (ARRAY['idle'::text, 'retrying'::text, 'failed'::text, 'deleted'::text])))
 );
 
 -- Name: store; Type: TABLE; Schema: eventferry; Owner: -
@@ -366,15 +508,35 @@ CREATE TABLE streams."users-stream" (
 
 ALTER TABLE ONLY eventferry.events ATTACH PARTITION streams."users-stream" FOR VALUES IN ('1');
 
+-- Name: audit audit_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.audit
+    ADD CONSTRAINT audit_pkey PRIMARY KEY (id);
+
 -- Name: checkpoints checkpoints_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
 
 ALTER TABLE ONLY eventferry.checkpoints
     ADD CONSTRAINT checkpoints_pkey PRIMARY KEY (service, projection, stream, store);
 
+-- Name: failures failures_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.failures
+    ADD CONSTRAINT failures_pkey PRIMARY KEY (id);
+
+-- Name: marks marks_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.marks
+    ADD CONSTRAINT marks_pkey PRIMARY KEY (service, projection, stream, store, "position");
+
 -- Name: migrations migrations_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
 
 ALTER TABLE ONLY eventferry.migrations
     ADD CONSTRAINT migrations_pkey PRIMARY KEY (number);
+
+-- Name: parked_events parked_events_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.parked_events
+    ADD CONSTRAINT parked_events_pkey PRIMARY KEY (projection, "position", stream);
 
 -- Name: projections projections_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
 
@@ -400,6 +562,18 @@ ALTER TABLE ONLY streams."users-stream"
 
 ALTER TABLE ONLY streams."users-stream"
     ADD CONSTRAINT "1.position" PRIMARY KEY ("position");
+
+-- Name: audit_of_projection; Type: INDEX; Schema: eventferry; Owner: -
+
+CREATE INDEX audit_of_projection ON eventferry.audit USING btree (service, projection, id);
+
+-- Name: failures_of_projection; Type: INDEX; Schema: eventferry; Owner: -
+
+CREATE INDEX failures_of_projection ON eventferry.failures USING btree (projection, id);
+
+-- Name: parked_entities; Type: INDEX; Schema: eventferry; Owner: -
+
+CREATE INDEX parked_entities ON eventferry.parked_events USING btree (projection, stream, entity_id);
 
 -- Name: store_one_row; Type: INDEX; Schema: eventferry; Owner: -
 
@@ -432,3 +606,8 @@ ALTER TABLE streams."users-stream" ENABLE ALWAYS TRIGGER mark;
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON streams."users-stream" FOR EACH STATEMENT EXECUTE FUNCTION eventferry.refuse_change();
 
 ALTER TABLE streams."users-stream" ENABLE ALWAYS TRIGGER refuse_change;
+
+-- Name: marks marks_service_projection_stream_store_fkey; Type: FK CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.marks
+    ADD CONSTRAINT marks_service_projection_stream_store_fkey FOREIGN KEY (service, projection, stream, store) REFERENCES eventferry.checkpoints(service, projection, stream, store) ON DELETE CASCADE;

@@ -112,14 +112,14 @@ class Service:
         environment: str = "local",
         **options: Any,
     ) -> Projection:
-        """Adds a consuming projection, or changes it."""
+        """Adds a consuming projection, or changes it. It fails at the first attempt, by default."""
         self.projections[name] = Projection(
             name=name,
             kind="consuming",
             streams=streams,
             environment=environment,  # type: ignore[arg-type]
             handler=handler_of(handler, f"tests:{getattr(handler, '__name__', 'handler')}"),
-            **options,
+            **{"attempts": 1, **options},
         )
         return self.projections[name]
 
@@ -133,7 +133,7 @@ class Service:
             streams=(stream,),
             environment="local",
             shared_stream=shared_stream or stream,
-            **options,
+            **{"attempts": 1, **options},
         )
         return self.projections[name]
 

@@ -8,7 +8,7 @@ crash, and may come again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from uuid import UUID
 
@@ -39,6 +39,12 @@ class Checkpoint:
     """That event's id."""
     replay_until: int = 0
     """Events up to this position were there before the projection began."""
+    held: bool = field(default=False, compare=False)
+    """Whether the projection is paused, or deleted."""
+    stops: int = field(default=0, compare=False)
+    """How often its runs had been asked to end when this was read."""
+    deaths: int = field(default=0, compare=False)
+    """Batches from here that had ended without a word, with their process."""
 
 
 Checkpoints = tuple[Checkpoint, ...]

@@ -35,6 +35,8 @@ class Handler:
     """Takes an event and its context, also where the user's own takes the event alone."""
     handle_batch: Callable[[Sequence[RecordedEvent], Any], Any] | None
     """Takes all events of a batch and one context; None where the user has none."""
+    reset: Callable[[Any], Any] | None = None
+    """Takes a context, and undoes what the handler has written; None where the user has none."""
 
 
 def load_handler(reference: str) -> Handler:
@@ -128,15 +130,19 @@ def _handler(reference: str, target: Any) -> Handler:
         handle = target
     else:
         handle = _method(target, "handle", of=what)
-    batch = getattr(target, "handle_batch", None)
+    batch, reset = getattr(target, "handle_batch", None), getattr(target, "reset", None)
     is_async = _is_async(handle, what)
-    if batch is not None and _is_async(batch, f"handle_batch of {what}") is not is_async:
-        _refuse(f"handle and handle_batch of {what} must both be async, or neither")
+    for name, method in (("handle_batch", batch), ("reset", reset)):
+        if method is not None and _is_async(method, f"{name} of {what}") is not is_async:
+            _refuse(f"handle and {name} of {what} must both be async, or neither")
+    if reset is not None and not _accepts(reset, 1):
+        _refuse(f"reset of {what} takes {_parameters(reset)}; it is given the context alone")
     return Handler(
         reference=reference,
         is_async=is_async,
         handle=_uniform(handle, "event", what),
         handle_batch=batch and _uniform(batch, "events", f"handle_batch of {what}"),
+        reset=reset,
     )
 
 

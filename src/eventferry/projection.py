@@ -10,6 +10,9 @@ from eventferry.event import RecordedEvent
 from eventferry.handler import Handler
 
 Start = Literal["start", "now"] | int
+OnFailure = Literal["stop", "park", "skip"]
+"""`stop`: the projection stands still until it is retried. `park`: the event, and the later ones of
+its entity, are set aside, in order. `skip`: it is left out, and the audit says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,17 @@ class Projection:
     """The time after which a batch ends."""
     handler_timeout: timedelta = timedelta(seconds=60)
     """Consuming: how long a batch's transaction may sit idle before the server ends it."""
+    attempts: int = 5
+    """How often a failing event is tried."""
+    backoff: timedelta = timedelta(seconds=1)
+    """The pause before the second attempt; it doubles from attempt to attempt."""
+    backoff_max: timedelta = timedelta(minutes=5)
+    """The longest pause between two attempts."""
+    on_failure: OnFailure = "stop"
+    """What becomes of an event whose last attempt has failed; a producing projection stops."""
+    storm: int = 10
+    """Consuming: when so many entities fail with the same error within a minute, the projection
+    pauses itself instead of setting them all aside."""
 
     def wants(self, event: RecordedEvent) -> bool:
         """Whether the handler gets the event; its checkpoint moves past the others as well."""

@@ -7,6 +7,7 @@ runner does not look alive.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,12 +20,15 @@ from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
+from eventferry.audit import entry
 from eventferry.connection import runner_name
 from eventferry.engine.outcome import Failed
 from eventferry.errors import ProjectionError
 from eventferry.projection import Projection
 from eventferry.store import Horizon
 
+FAILURES_KEPT = 50
+"""Of each projection's last attempts at an event, and of its other ones, at least."""
 HEARTBEAT_S = 5.0
 """A long run says this often that it lives; three times as long without, and it is dead."""
 
@@ -34,9 +38,9 @@ class Registered:
     """A projection as its service's local store knows it."""
 
     name: str
-    state: Literal["idle", "failed"]
+    state: Literal["idle", "retrying", "failed", "deleted"]
     attempts: int
-    """Of the failing event, so far."""
+    """Of the failing event, so far; a retry begins to count again."""
     error: str | None
     traceback: str | None
     failing_stream: str | None
@@ -47,11 +51,28 @@ class Registered:
     began_horizon: int | None
     """Of the store that it reads, when it was first to run and a stream of it was missing."""
     began_head: int | None
+    next_attempt_at: datetime | None
+    due_s: float | None
+    """Seconds until then, by the clock of the store."""
+    paused_at: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
     runner: str | None
     """host:pid of the last run that was long enough to say so."""
     heartbeat_at: datetime | None
     is_alive: bool
     """Whether that run has said so lately."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What follows from a failure."""
+
+    state: Literal["retrying", "failed", "deleted"]
+    attempts: int
+    """Of its event, so far."""
+    due_s: float | None
+    """Seconds until the next one; None: that was the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +101,7 @@ class Registry:
             )
             row = await cursor.fetchone()
         if row and (row[0] != projection.kind or set(row[1]) != set(projection.streams)):
-            raise ProjectionError(
-                f"projection {projection.name!r} has run as {row[0]} on "
-                f"{', '.join(row[1])}; now it is {projection.kind} on "
-                f"{', '.join(projection.streams)}. What it reads is fixed once it has run: "
-                "give it a new name"
-            )
+            raise ProjectionError(_changed(projection, *row[:2]))
 
     async def find(self, names: Iterable[str]) -> dict[str, Registered]:
         """What is known of the projections of these names; those that never ran are missing."""
@@ -97,26 +113,58 @@ class Registry:
             return {row.name: row for row in await cursor.fetchall()}
 
     async def failed(
-        self, name: str, failed: Failed, *, connection: AsyncConnection[Any] | None = None
-    ) -> None:
-        """Records the failure of an event; on this connection to the local store, or on its own."""
+        self,
+        projection: Projection,
+        failed: Failed,
+        *,
+        connection: AsyncConnection[Any] | None = None,
+    ) -> Recorded:
+        """Records a failure, and when to try again.
+
+        Args:
+            projection: Whose policy says how often, and after which pauses.
+            failed: What has happened.
+            connection: To the local store; None: one of its own.
+        """
         async with nullcontext(connection) if connection else self.pool.connection() as conn:
-            await conn.execute(
+            cursor = await conn.execute(
                 sql.query("record_failure"),
                 (
+                    projection.name,
+                    failed.error_type,
                     failed.error,
                     failed.traceback,
                     *(failed.mark or (None, None, None)),
                     failed.event_type,
-                    failed.mark and failed.mark.event_id,
-                    name,
+                    failed.entity_id,
+                    # what is no event's failure does not go away by itself
+                    projection.attempts if failed.mark else 1,
+                    projection.backoff.total_seconds(),
+                    projection.backoff_max.total_seconds(),
+                    random.uniform(0.5, 1.0),
+                    max(FAILURES_KEPT, projection.storm),
                 ),
             )
+            return Recorded(*(await cursor.fetchone() or ("failed", 1, None)))
 
-    async def recovered(self, name: str) -> None:
-        """Forgets the failure: its event has been dealt with."""
-        async with self.pool.connection() as conn:
-            await conn.execute(sql.query("forget_failure"), (name,))
+    async def recovered(
+        self,
+        name: str,
+        *,
+        gave_up: bool = False,
+        connection: AsyncConnection[Any] | None = None,
+    ) -> None:
+        """Forgets the failure: its event has been dealt with, or given up."""
+        async with nullcontext(connection) if connection else self.pool.connection() as conn:
+            await conn.execute(sql.query("forget_failure"), (name, gave_up))
+
+    async def pause(
+        self, connection: AsyncConnection[Any], service: str, name: str, *, by: str, reason: str
+    ) -> None:
+        """Lets no run go on, as part of a transaction of the local store, until it is resumed."""
+        await connection.execute(sql.query("pause_projection"), (by, reason, name))
+        await connection.execute(sql.query("hold_checkpoints"), (True, service, name))
+        await connection.execute(*entry(by, service, name, "pause", reason))
 
     async def retry(self, names: Sequence[str] | None = None) -> list[str]:
         """Sets failed projections to run again, and wakes their workers; all of them for None.
@@ -130,6 +178,11 @@ class Registry:
             )
             return sorted(row[0] for row in await cursor.fetchall())
 
+    async def wake(self, name: str) -> None:
+        """Lets its workers look again."""
+        async with self.pool.connection() as conn:
+            await conn.execute(sql.query("wake_projection"), (name,))
+
     async def began(self, name: str, seen: Horizon) -> None:
         """Remembers where a projection is to begin, whose streams are not all there yet."""
         async with self.pool.connection() as conn:
@@ -141,3 +194,22 @@ class Registry:
             await conn.execute(
                 sql.query("heartbeat"), (runner_name(), alive, name, runner_name(), alive)
             )
+
+
+def _changed(projection: Projection, kind: str, streams: Sequence[str]) -> str:
+    """What to do where the configuration is not what the projection has run with."""
+    name, new = projection.name, projection.streams
+    said = (
+        f"projection {name!r} has run as {kind} on {', '.join(streams)}; now it is "
+        f"{projection.kind} on {', '.join(new)}. What it reads is fixed once it has run"
+    )
+    if kind == "producing" or projection.kind == "producing":
+        return f"{said}: give it a new name"
+    ways = [
+        f"add-stream {name} {stream} --from start|now|POSITION"
+        for stream in new
+        if stream not in streams
+    ]
+    ways += [f"remove-stream {name} {stream}" for stream in streams if stream not in new]
+    commands = ", ".join(f"`eventferry projections {way}`" for way in ways)
+    return f"{said}: give it a new name, or say so by {commands}"

@@ -6,7 +6,8 @@ an effect; the steps are the same:
     claim ──> page ──> apply ──> (the next page, read meanwhile) ──> apply ──> … ──> caught up
                          │
                          ├─ busy, moved: another runner is at it
-                         └─ failed: the batch again, one by one, up to the failing event
+                         ├─ halted: somebody has paused it, or asked its runs to end
+                         └─ failed: the batch again, one by one, up to the failing event (settle.py)
 
 A run holds nothing between batches but pages, and leaves nothing when it ends.
 """
@@ -21,30 +22,40 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import count
-from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
 
 from eventferry import sql
-from eventferry.checkpoint import Checkpoint, Checkpoints
+from eventferry.assembly import (
+    Pool,
+    checkpoints_of,
+    effect_of,
+    shared_stream_of,
+    source_of,
+    target_of,
+)
+from eventferry.checkpoint import Checkpoints, Mark
 from eventferry.connection import is_outage, translation
-from eventferry.engine._async import AsyncBatches, AsyncPoolTransactions, lock
-from eventferry.engine._sync import Batches, PoolTransactions
-from eventferry.engine.effect import AsyncEffect, Effect, FerryEffect, ThreadEffect
-from eventferry.engine.ferry import FROZEN_S, Ferry, refusal
-from eventferry.engine.outcome import Applied, Failed, Outcome
+from eventferry.engine.effect import Effect
+from eventferry.engine.ferry import refusal
+from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Outcome
 from eventferry.errors import UnknownStream
+from eventferry.event import RecordedEvent
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import HEARTBEAT_S, Registered, Registry
-from eventferry.source import EventSource, Page, RowSource, Source
+from eventferry.settle import Storm, settle
+from eventferry.source import Page, Source
 from eventferry.store._async import observe
 
 log = logging.getLogger("eventferry.run")
 
 SLICE_S = 5.0
 """A run gives its place to others after this long."""
+DEATHS = 3
+"""So many processes in a row that end at an event without a word are the event's fault."""
+TROUBLES = 10
+"""So many outages in a row at an event, of a store that answers, are the event's fault."""
 SHORT_S = 1.0
 """A run that ends within this time says nothing of itself."""
 
@@ -64,8 +75,12 @@ class End(Enum):
     """It was asked to end; there may be work."""
     WAITING = "waiting"
     """A stream of it does not exist (yet), or its role may not ferry to it (yet)."""
+    RETRYING = "retrying"
+    """An event has failed; it is tried again when that is due."""
     FAILED = "failed"
     """It stands still until it is retried."""
+    PAUSED = "paused"
+    """Somebody has paused it, or deleted it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,10 @@ class Ended:
     """Why it failed, or what it waits for; None: neither."""
     seconds: float = 0.0
     """How long it took, in seconds."""
+    due_s: float | None = None
+    """Retrying: the seconds until the next attempt."""
+    stops: int | None = None
+    """How often the projection's runs had been asked to end when this one began; None: unknown."""
 
     def after(self, earlier: Ended) -> Ended:
         """This run and an `earlier` one as one, which ended like this one."""
@@ -90,11 +109,27 @@ class Ended:
         )
 
 
-OnBusy = Callable[[], Awaitable[None]]
+OnBacklog = Callable[[], Awaitable[None]]
 
 
 async def nothing() -> None:
-    """What a run does about being busy, where nobody cares."""
+    """What a run does about more work than a page, where nobody cares."""
+
+
+@dataclass(slots=True)
+class Troubles:
+    """Outages inside of batches, in a row; kept from run to run, by whoever survives them."""
+
+    at: Checkpoints = ()
+    count: int = 0
+    is_open: bool = False
+    """Whether the database still counts the batch as one that has ended without a word."""
+
+    def happened(self, at: Checkpoints) -> int:
+        """One more; how many in a row there were at these checkpoints."""
+        self.count = self.count + 1 if at == self.at else 1
+        self.at, self.is_open = at, True
+        return self.count
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,12 +139,18 @@ class Run:
     pools: Pools
     projection: Projection
     should_stop: Callable[[], bool] = lambda: False
-    on_busy: OnBusy = nothing
+    on_backlog: OnBacklog = nothing
     """Called when there turns out to be more than one page of work."""
+    troubles: Troubles = field(default_factory=Troubles)
     clock: Callable[[], float] = time.monotonic
     _handled: int = 0
     _begun: float = 0.0
     _beat_at: float = 0.0
+    _deaths: int = 0
+    """Batches that had ended without a word where this run began."""
+    _stops: int | None = None
+    _is_new: bool = False
+    """Whether this run has made its checkpoints."""
     _registered: Registered | None = None
     _ahead: asyncio.Task[Page] | None = field(default=None)
 
@@ -120,7 +161,7 @@ class Run:
             StoreUnavailable, psycopg.Error: an outage of one of the stores; run it again later.
         """
         self._begun = self.clock()
-        effect = self._effect()
+        effect = effect_of(self.pools, self.projection)
         try:
             return await self._run_if_allowed(effect)
         except UnknownStream as error:
@@ -130,7 +171,9 @@ class Run:
             if is_outage(error):
                 raise
             log.exception("projection %s failed", self._name)
-            return await self._fail(Failed.because(self._explained(error)), None)
+            failed = Failed.because(self._explained(error))
+            await self._registry.failed(self.projection, failed)
+            return self._ended(End.FAILED, failed.error)
         finally:
             effect.close()
             await self._drop_ahead()
@@ -155,55 +198,135 @@ class Run:
         return await self._run(effect)
 
     async def _run(self, effect: Effect) -> Ended:
-        source = self._source()
-        known = await self._registry.find([self._name])
-        self._registered = known.get(self._name)
-        if self._registered and self._registered.state == "failed":
-            return self._ended(End.FAILED, self._registered.error)
+        source = source_of(self.pools, self.projection)
+        if still := await self._still():
+            found = await checkpoints_of(self.pools, self.projection)
+            return replace(still, stops=max((c.stops for c in found.values()), default=None))
+        if self.troubles.is_open:
+            await self._excuse()
         checkpoints = await self._claim(source)
+        is_held = any(c.held for c in checkpoints)
+        if self._is_new or is_held:  # it may have been paused before there was anything to hold
+            still = await self._still()
+            if still or is_held:
+                return still or self._ended(End.PAUSED)
+        self._deaths = max(c.deaths for c in checkpoints)
+        self._stops = max(c.stops for c in checkpoints)
         for number in count():
             page = await self._next_page(source, checkpoints)
             if not page.count:
                 await self._recovered()  # what was wrong with the store, say, is no more
                 return self._ended(End.IN_FLIGHT if page.in_flight else End.CAUGHT_UP)
             if page.full or number == 1:  # events come faster than runs
-                await self.on_busy()
+                await self.on_backlog()
             if page.full:
                 self._ahead = asyncio.create_task(self._page(source, page.end))
             outcome = await self._deal(effect, page)
-            if isinstance(outcome, Failed):
-                return await self._fail(outcome, page)
-            if not isinstance(outcome, Applied):
-                return self._ended(End.STOPPED if outcome is None else End.BUSY)
+            if isinstance(outcome, Ended):
+                return outcome
             checkpoints = outcome.checkpoints
             if self.clock() - self._begun > SLICE_S:
                 break
         return self._ended(End.SLICED)
 
-    async def _deal(self, effect: Effect, page: Page) -> Outcome | None:
-        """Deals with a page, batch by batch; None: the run was asked to stop.
+    async def _still(self) -> Ended | None:
+        """Why it is not to run now; None: it is."""
+        found = await self._registry.find([self._name])
+        known = self._registered = found.get(self._name)
+        if known is None:
+            return None
+        if known.state == "deleted":
+            return self._ended(End.PAUSED, "it has been deleted")
+        if known.paused_at is not None:
+            return self._ended(End.PAUSED, f"by {known.paused_by}: {known.pause_reason}")
+        if known.state == "failed":
+            return self._ended(End.FAILED, known.error)
+        if known.due_s:
+            return replace(self._ended(End.RETRYING, known.error), due_s=known.due_s)
+        return None
+
+    async def _deal(self, effect: Effect, page: Page) -> Applied | Ended:
+        """Deals with a page, batch by batch.
 
         When a batch fails, its events are tried one by one, so that the good ones before the
-        failing one are kept. What has failed before is tried alone at once.
+        failing one are kept. So is what has failed before, or ended with its process.
         """
         known = self._registered
         attempts = known.attempts if known and known.failing_event_id else 0
+        deaths, self._deaths = self._deaths, 0
         one_by_one = 1 if attempts else 0
+        if deaths or self.troubles.at == page.begin:
+            one_by_one = page.count
         while page.count:
             if self.should_stop():
-                return None
-            batch = page.first() if one_by_one else page
-            outcome = await effect.apply(batch, attempt=attempts + 1)
-            if isinstance(outcome, Failed) and not outcome.alone:
-                one_by_one = outcome.index + 1
-                continue
+                return self._ended(End.STOPPED)
+            outcome: Outcome
+            if deaths and (died := self._died(page, deaths)):
+                outcome = died
+            else:
+                batch = page.first() if one_by_one else page
+                outcome = await self._apply(effect, batch, attempt=attempts + 1)
+            deaths = 0
+            if isinstance(outcome, Failed):
+                if not outcome.alone:
+                    await self._excuse()
+                    one_by_one = outcome.index + 1
+                    continue
+                settled = await self._settle(outcome, page)
+                if isinstance(settled, Ended):
+                    return settled
+                outcome = settled
             if not isinstance(outcome, Applied):
-                return outcome
+                return self._ended(End.STOPPED if isinstance(outcome, Halted) else End.BUSY)
             await self._applied(outcome)
             attempts = 0
             one_by_one = max(0, one_by_one - outcome.count)
             page = page.rest(outcome.count, outcome.checkpoints)
         return Applied(page.begin, page.count)
+
+    async def _apply(self, effect: Effect, page: Page, *, attempt: int) -> Outcome:
+        """Applies the page. An outage that always comes at the same event is its failure.
+
+        Raises:
+            psycopg.Error, StoreUnavailable: an outage that does not.
+        """
+        try:
+            return await effect.apply(page, attempt=attempt)
+        except Exception as error:
+            if not is_outage(error) or self.projection.handler is None:
+                raise
+            count = self.troubles.happened(page.begin)
+            if count < TROUBLES or len(page.work) > 1:
+                raise
+            error.add_note(f"{count} times in a row at this event, while the store answers")
+            return _failed(error, page.work[0])
+
+    def _died(self, page: Page, deaths: int) -> Failed | None:
+        """The failure of an event that ends the processes that handle it, if it is one.
+
+        Once it is known to, each further death is a failed attempt.
+        """
+        if self.projection.handler is None or not self.projection.wants(page.work[0]):
+            return None
+        error = self._registered and self._registered.error
+        is_known = bool(error and error.startswith(ProcessDied.__name__))
+        if deaths < DEATHS and not is_known:
+            return None
+        times = "again" if is_known else f"{deaths} times in a row"
+        return _failed(
+            ProcessDied(
+                f"the process that handled the event has ended without a word, {times}: killed, "
+                "out of memory, or by os._exit?"
+            ),
+            page.work[0],
+        )
+
+    async def _excuse(self) -> None:
+        """Says that the batches that have begun and not committed have not died."""
+        if self.projection.kind == "consuming":
+            async with self._target.connection() as conn:
+                await conn.execute(sql.query("excuse_batches"), (self._service, self._name))
+        self.troubles.is_open = False
 
     async def _applied(self, outcome: Applied) -> None:
         self._handled += outcome.count
@@ -218,27 +341,34 @@ class Run:
             await self._registry.recovered(self._name)
             self._registered = None
 
-    async def _fail(self, failed: Failed, page: Page | None) -> Ended:
-        """Records the failure, unless another runner has got past it meanwhile."""
-        if page is None:
-            await self._registry.failed(self._name, failed)
-            return self._ended(End.FAILED, failed.error)
-        current = await self._claim(self._source())
-        async with AsyncPoolTransactions(self._target).begin() as conn:
-            locked = await lock(conn, self._service, self._name, current, idle_timeout_s=FROZEN_S)
-            at = {c.stream: c.position for c in current}
-            mark = failed.mark
-            if not isinstance(locked, str) or (mark and at[mark.stream] >= mark.position):
-                return self._ended(End.BUSY)
-            # in this transaction, where it may be: with another connection each, many that fail
-            # at once could wait for each other's in a pool
-            own = conn if self._target is self.pools.local else None
-            await self._registry.failed(self._name, failed, connection=own)
+    async def _settle(self, failed: Failed, page: Page) -> Applied | Ended:
+        """What becomes of the failing event, unless another runner has got past it meanwhile."""
+        current = await self._claim(source_of(self.pools, self.projection))
+        settled = await settle(self.pools, self.projection, failed, current)
+        if isinstance(settled, Applied):
+            return settled
+        if isinstance(settled, Busy):
+            return self._ended(End.BUSY)
+        if isinstance(settled, Storm):
+            log.error("projection %s pauses itself: %s", self._name, settled.reason)
+            return self._ended(End.PAUSED, settled.reason)
+        if settled.due_s is not None:
+            log.warning(
+                "projection %s failed at %s, attempt %d of %d; again in %.1f s: %s",
+                self._name,
+                failed.event,
+                settled.attempts,
+                self.projection.attempts,
+                settled.due_s,
+                failed.error,
+            )
+            return replace(self._ended(End.RETRYING, failed.error), due_s=settled.due_s)
         log.error("projection %s failed at %s: %s", self._name, failed.event, failed.error)
         return self._ended(End.FAILED, failed.error)
 
     def _ended(self, end: End, error: str | None = None) -> Ended:
-        return Ended(end, self._handled, error, self.clock() - self._begun)
+        seconds = self.clock() - self._begun
+        return Ended(end, self._handled, error, seconds, stops=self._stops)
 
     def _explained(self, error: Exception) -> Exception:
         """The error in our words, where we have some."""
@@ -268,20 +398,13 @@ class Run:
 
     async def _claim(self, source: Source) -> Checkpoints:
         """The projection's checkpoints, which are made when it runs for the first time."""
-        found = await self._checkpoints()
+        found = await checkpoints_of(self.pools, self.projection)
         missing = set(self.projection.streams) - found.keys()
         if missing:
+            self._is_new = True
             await self._create_checkpoints(source, missing)
-            found = await self._checkpoints()
+            found = await checkpoints_of(self.pools, self.projection)
         return tuple(found[stream] for stream in self.projection.streams)
-
-    async def _checkpoints(self) -> dict[str, Checkpoint]:
-        async with (
-            self._target.connection() as conn,
-            conn.cursor(row_factory=class_row(Checkpoint)) as cursor,
-        ):
-            await cursor.execute(sql.query("checkpoints"), (self._service, self._name))
-            return {row.stream: row for row in await cursor.fetchall()}
 
     async def _remember_beginning(self) -> None:
         """What is appended from now on is not missed, when the missing stream appears."""
@@ -315,40 +438,6 @@ class Run:
                         ),
                     )
 
-    def _source(self) -> Source:
-        projection = self.projection
-        pool = self.pools.of(projection.environment)
-        store = self.pools.shown(projection.environment)
-        if projection.kind == "producing":
-            return RowSource(
-                pool=pool, store=store, projection=self._name, stream=projection.streams[0]
-            )
-        return EventSource(
-            pool=pool, store=store, projection=self._name, streams=projection.streams
-        )
-
-    def _effect(self) -> Effect:
-        handler = self.projection.handler
-        if handler is None:
-            return FerryEffect(
-                Ferry(
-                    service=self._service,
-                    projection=self.projection,
-                    target=self._stream,
-                    transactions=AsyncPoolTransactions(self.pools.shared),
-                )
-            )
-        common: dict[str, Any] = {
-            "service": self._service,
-            "projection": self.projection,
-            "handle": handler.handle,
-            "handle_batch": handler.handle_batch,
-        }
-        if handler.is_async:
-            transactions = AsyncPoolTransactions(self.pools.local)
-            return AsyncEffect(AsyncBatches(**common, transactions=transactions))
-        return ThreadEffect(Batches(**common, transactions=PoolTransactions(self.pools.handlers)))
-
     @property
     def _name(self) -> str:
         return self.projection.name
@@ -359,14 +448,21 @@ class Run:
 
     @property
     def _stream(self) -> str:
-        """The shared stream of a producing projection."""
-        return self.projection.shared_stream or self.projection.streams[0]
+        return shared_stream_of(self.projection)
 
     @property
-    def _target(self) -> Any:
-        """The pool of the store that the effect and the checkpoint are in."""
-        return self.pools.shared if self.projection.kind == "producing" else self.pools.local
+    def _target(self) -> Pool:
+        return target_of(self.pools, self.projection)
 
     @property
     def _registry(self) -> Registry:
         return Registry(self.pools.local)
+
+
+class ProcessDied(Exception):
+    """What is recorded as the error of an event on which process after process has died."""
+
+
+def _failed(error: BaseException, event: RecordedEvent) -> Failed:
+    mark = Mark(event.stream, event.position, event.id)
+    return Failed.because(error, mark=mark, event_type=event.type, entity_id=event.entity_id)

@@ -48,7 +48,15 @@ class Tries:
         return min(OUTAGE_S[1], OUTAGE_S[0] * 2.0 ** min(self.outages - 1, 20))
 
 
-def next_step(end: End, *, asleep: bool, tries: int, poll_s: float, chance: float) -> Step:
+def next_step(
+    end: End,
+    *,
+    asleep: bool,
+    tries: int,
+    poll_s: float,
+    chance: float,
+    due_s: float | None = None,
+) -> Step:
     """What follows a look that ended like this.
 
     Args:
@@ -57,6 +65,7 @@ def next_step(end: End, *, asleep: bool, tries: int, poll_s: float, chance: floa
         tries: How many looks in a row have ended so, with nothing to do.
         poll_s: The poll interval.
         chance: From 0 to 1, so that runners don't march in step.
+        due_s: The seconds until a next attempt; None: there is none to come.
     """
     match end:
         case End.CAUGHT_UP:
@@ -68,9 +77,9 @@ def next_step(end: End, *, asleep: bool, tries: int, poll_s: float, chance: floa
             return Step(sleep=wait_s > AWAKE_S and not asleep, wait_s=wait_s)
         case End.BUSY:
             return Step(wait_s=0.1 + 0.9 * chance)
-        case End.WAITING:
-            return Step(wait_s=poll_s)
-        case End.FAILED:
+        case End.WAITING | End.RETRYING:
+            return Step(wait_s=poll_s if due_s is None else due_s)
+        case End.FAILED | End.PAUSED:
             return Step(wait_s=poll_s * FAILED_POLLS)
         case End.SLICED | End.STOPPED:
             return Step(wait_s=0.0)

@@ -26,7 +26,7 @@ from eventferry.errors import UnknownProjection
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registry
-from eventferry.run import End, Ended, OnBusy, Run, nothing
+from eventferry.run import End, Ended, OnBacklog, Run, Troubles, nothing
 from eventferry.step import Step, Tries, next_step
 from eventferry.watch import Watch
 
@@ -112,14 +112,16 @@ class Worker:
         self, projection: Projection, pools: Pools, watch: Watch, slots: asyncio.Semaphore
     ) -> None:
         name, woken, tries = projection.name, self._wake[projection.name], Tries()
+        troubles = Troubles()
         while not self._stopping.is_set():
             woken.clear()
             try:
                 asleep = watch.is_asleep(name)
                 async with slots:
-                    ended = await self._look(projection, pools, partial(watch.awake, name))
+                    on_backlog = partial(watch.awake, name)
+                    ended = await self._look(projection, pools, troubles, on_backlog)
                 tries.ended(ended)
-                if ended.end is End.FAILED:
+                if ended.end in (End.FAILED, End.RETRYING, End.PAUSED):
                     await watch.awake(name)  # a retry says so by itself
                 # said before the look, and not taken back by it
                 step = self._next(ended, asleep and watch.is_asleep(name), tries)
@@ -135,18 +137,19 @@ class Worker:
         self, projection: Projection, pools: Pools, slots: asyncio.Semaphore
     ) -> Ended:
         woken, tries, total = self._wake[projection.name], Tries(), Ended(End.STOPPED)
+        troubles = Troubles()
         while True:
             woken.clear()
             try:
                 async with slots:
-                    ended = await self._look(projection, pools)
+                    ended = await self._look(projection, pools, troubles)
             except Exception as error:
                 await self._outage(projection, pools, error, tries)
                 if self._stopping.is_set():
                     return total
                 continue
             total = ended.after(total)
-            over = ended.end in (End.CAUGHT_UP, End.FAILED, End.WAITING, End.STOPPED)
+            over = ended.end not in (End.IN_FLIGHT, End.BUSY, End.SLICED, End.RETRYING)
             if over or self._stopping.is_set():
                 return total
             tries.ended(ended)
@@ -163,13 +166,15 @@ class Worker:
         self,
         projection: Projection,
         pools: Pools,
-        on_busy: OnBusy = nothing,
+        troubles: Troubles,
+        on_backlog: OnBacklog = nothing,
     ) -> Ended:
         run = Run(
             pools=pools,
             projection=projection,
             should_stop=self._stopping.is_set,
-            on_busy=on_busy,
+            on_backlog=on_backlog,
+            troubles=troubles,
         )
         ended = await run()
         self.on_ended(projection, ended)
@@ -182,6 +187,7 @@ class Worker:
             tries=tries.same,
             poll_s=self.config.poll_interval.total_seconds(),
             chance=random.random(),
+            due_s=ended.due_s,
         )
 
     async def _outage(

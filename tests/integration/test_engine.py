@@ -285,7 +285,7 @@ def test_a_failure_that_another_runner_has_got_past_is_not_recorded(users: Servi
     users.consuming("reader", fail, STREAM)
     from eventferry.run import Run
 
-    original = Run._fail
+    original = Run._settle
 
     async def overtaken(run: Any, *args: Any) -> Any:
         import asyncio
@@ -294,7 +294,7 @@ def test_a_failure_that_another_runner_has_got_past_is_not_recorded(users: Servi
         return await original(run, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "_fail", overtaken)
+        patch.setattr(Run, "_settle", overtaken)
         ended = users.look("reader")
     other.close()
     assert ended.end is not End.FAILED

@@ -191,6 +191,9 @@ def _projection(
         start=said.start,
         batch_size=said.batch_size,
         batch_time=said.batch_time,
+        attempts=said.attempts,
+        backoff=said.backoff,
+        backoff_max=said.backoff_max,
     )
     if isinstance(said, ProducingTable):
         return replace(projection, shared_stream=said.shared_stream or streams[0])
@@ -200,6 +203,8 @@ def _projection(
         handler=handler,
         event_types=said.event_types,
         handler_timeout=said.handler_timeout,
+        on_failure=said.on_failure,
+        storm=said.storm,
     )
 
 

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from eventferry.config._file import Mistakes
-from eventferry.projection import Start
+from eventferry.projection import OnFailure, Start
 from eventferry.stream import check_stream_name
 
 Kind = Literal["producing", "consuming"]
@@ -158,10 +158,16 @@ class _ProjectionTable(_Table):
         int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")
     ] = 500
     batch_time: Duration = timedelta(seconds=1)
+    attempts: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")] = 5
+    backoff: Duration = timedelta(seconds=1)
+    backoff_max: Duration = timedelta(minutes=5)
 
 
 class ProducingTable(_ProjectionTable):
     shared_stream: Annotated[str | None, PlainValidator(_stream)] = None
+    on_failure: Annotated[
+        Literal["stop"], Field(description="'stop': a shared stream has no holes")
+    ] = "stop"
 
 
 class ConsumingTable(_ProjectionTable):
@@ -169,13 +175,15 @@ class ConsumingTable(_ProjectionTable):
     handler: Annotated[str, Field(description="text such as 'package.module:name'")]
     event_types: Annotated[frozenset[str] | None, PlainValidator(_types)] = None
     handler_timeout: Duration = timedelta(seconds=60)
+    on_failure: Annotated[OnFailure, Field(description="'stop', 'park' or 'skip'")] = "stop"
+    storm: Annotated[int, Field(ge=2, le=100_000, description="a whole number from 2 to 100000")] = 10
 
 
 TABLES: dict[Kind, type[ProducingTable] | type[ConsumingTable]] = {
     "producing": ProducingTable,
     "consuming": ConsumingTable,
 }
-_LATER = frozenset({"attempts", "backoff", "backoff_max", "on_failure", "partitions"})
+_LATER = frozenset({"partitions"})
 
 _URL_ADVICE = 'set {variable}, or write {key} = "postgresql://…" at the top of the file'
 _MISSING = {

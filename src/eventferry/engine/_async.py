@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio  # async-only
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol
 
 import psycopg
 from psycopg import AsyncConnection
@@ -26,7 +26,7 @@ from psycopg_pool import AsyncConnectionPool
 from eventferry import sql
 from eventferry.checkpoint import Checkpoint, Checkpoints, Mark, moved
 from eventferry.connection import is_outage
-from eventferry.engine.outcome import Applied, Busy, Failed, Moved, Outcome
+from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Moved, Outcome
 from eventferry.errors import StoreUnavailable, TransactionLost
 from eventferry.event import Event, RecordedEvent
 from eventferry.projection import Projection
@@ -138,6 +138,7 @@ class AsyncBatches:
     projection: Projection
     handle: Callable[..., Any]
     handle_batch: Callable[..., Any] | None
+    reset: Callable[..., Any] | None
     transactions: AsyncTransactions
     clock: Callable[[], float] = time.monotonic
 
@@ -150,14 +151,72 @@ class AsyncBatches:
             psycopg.Error, StoreUnavailable: the database failed, not an event.
         """
         batch = _Batch(events)
+
+        async def work(conn: AsyncConnection[Any]) -> Outcome:
+            locked = await self._lock(conn, checkpoints)
+            if not isinstance(locked, Locked):
+                return locked
+            with batch.watched(conn):
+                if locked.has_parked:
+                    batch.behind = await self._behind(conn, events)
+                await self._handle(conn, batch, checkpoints, attempt)
+                await self._park(conn, batch)
+                return await self._move(conn, checkpoints, batch, locked)
+
+        return await self._attempt(batch, work)
+
+    async def unpark(
+        self, checkpoints: Checkpoints, events: Sequence[RecordedEvent], *, attempt: int
+    ) -> Outcome:
+        """Handles parked events of the projection, and forgets that they were: one transaction.
+
+        Raises:
+            psycopg.Error, StoreUnavailable: the database failed, not an event.
+        """
+        batch = _Batch(events)
+
+        async def work(conn: AsyncConnection[Any]) -> Outcome:
+            transaction = await self._wait(conn)
+            if await self._count_parked(conn, events) < len(events):
+                return Moved()
+            with batch.watched(conn):
+                await self._handle(conn, batch, checkpoints, attempt)
+                batch.is_moving = True
+                done = batch.events[: batch.index]
+                cursor = await conn.execute(
+                    sql.query("forget_parked"),
+                    (self.projection.name, [e.id for e in done], transaction),
+                )
+                if cursor.rowcount != len(done):
+                    raise TransactionLost(TRANSACTION_ENDED)
+                return Applied(checkpoints, batch.index)
+
+        return await self._attempt(batch, work)
+
+    async def start_over(self, changes: Sequence[Change]) -> None:
+        """Lets the handler undo what it has written, and makes the changes: one transaction.
+
+        Raises:
+            Exception: what the handler's `reset` has raised; nothing is changed then.
+            psycopg.Error, StoreUnavailable
+        """
+        async with self.transactions.begin() as conn:
+            transaction = await self._wait(conn)
+            if self.reset is not None:
+                await self.reset(self._context(conn, 1))
+                _require_usable(conn)
+            for query, parameters in changes:
+                await conn.execute(query, parameters)
+            cursor = await conn.execute("SELECT pg_current_xact_id()::text")
+            if (await cursor.fetchone() or ("",))[0] != transaction:
+                raise TransactionLost(TRANSACTION_ENDED)
+
+    async def _attempt(self, batch: _Batch, work: Callable[[AsyncConnection[Any]], Any]) -> Outcome:
+        """The work in a transaction, and what has become of it."""
         try:
             async with self.transactions.begin() as conn:
-                locked = await self._lock(conn, checkpoints)
-                if not isinstance(locked, str):
-                    return locked
-                with batch.watched(conn):
-                    await self._handle(conn, batch, checkpoints, attempt)
-                    return await self._move(conn, checkpoints, batch, locked)
+                outcome: Outcome = await work(conn)
+                return outcome
         except BaseException as error:  # a handler may raise anything: SystemExit, say
             if not self._is_failure(error, batch):
                 if batch.is_lost and not _is_stop(error):
@@ -167,12 +226,57 @@ class AsyncBatches:
 
     async def _lock(
         self, conn: AsyncConnection[Any], checkpoints: Checkpoints
-    ) -> str | Busy | Moved:
-        """Locks the checkpoints; the transaction's id, if they are where they should be."""
-        timeout_s = self.projection.handler_timeout.total_seconds()
+    ) -> Locked | Busy | Moved | Halted:
         return await lock(
-            conn, self.service, self.projection.name, checkpoints, idle_timeout_s=timeout_s
+            conn,
+            self.service,
+            self.projection.name,
+            checkpoints,
+            idle_timeout_s=self.projection.handler_timeout.total_seconds(),
+            is_counted=True,
         )
+
+    async def _wait(self, conn: AsyncConnection[Any]) -> str:
+        """Waits for the checkpoints, wherever they are; the transaction's id."""
+        idle = f"{self.projection.handler_timeout.total_seconds() * 1000:.0f}"
+        return await wait(conn, self.service, self.projection.name, idle)
+
+    async def _behind(
+        self, conn: AsyncConnection[Any], events: Sequence[RecordedEvent]
+    ) -> frozenset[tuple[str, str | None]]:
+        """The entities among the events' that have parked ones: theirs wait behind these."""
+        entities = {(e.stream, e.entity_id) for e in events if e.entity_id is not None}
+        cursor = await conn.execute(
+            sql.query("parked_entities"),
+            (self.projection.name, [s for s, _ in entities], [e for _, e in entities]),
+        )
+        return frozenset(await cursor.fetchall())
+
+    async def _count_parked(
+        self, conn: AsyncConnection[Any], events: Sequence[RecordedEvent]
+    ) -> int:
+        cursor = await conn.execute(
+            sql.query("count_parked"), (self.projection.name, [e.id for e in events])
+        )
+        (count,) = await cursor.fetchone() or (0,)
+        return int(count)
+
+    async def _park(self, conn: AsyncConnection[Any], batch: _Batch) -> None:
+        for event in batch.set_aside(self.projection):
+            await conn.execute(
+                sql.query("park_event"),
+                (
+                    self.projection.name,
+                    event.stream,
+                    event.position,
+                    event.id,
+                    event.type,
+                    event.entity_id,
+                    0,
+                    None,
+                    None,
+                ),
+            )
 
     async def _handle(
         self,
@@ -182,12 +286,7 @@ class AsyncBatches:
         attempt: int,
     ) -> None:
         replay_until = {c.stream: c.replay_until for c in checkpoints}
-        context = AsyncContext(
-            projection=self.projection.name,
-            attempt=attempt,
-            logger=logging.getLogger(f"eventferry.projection.{self.projection.name}"),
-            _connection=conn,
-        )
+        context = self._context(conn, attempt)
         ends = self.clock() + self.projection.batch_time.total_seconds()
         if self.handle_batch is not None:
             batch.index = len(batch.events) - 1  # nobody knows which one fails: up to the last
@@ -199,7 +298,7 @@ class AsyncBatches:
             batch.index = len(batch.events)
             return
         for event in batch.events:
-            if self.projection.wants(event):
+            if batch.wants(event, self.projection):
                 batch.started(self.clock())
                 context._event = event
                 context.is_replay = event.position <= replay_until[event.stream]
@@ -209,18 +308,24 @@ class AsyncBatches:
             if self.clock() >= ends:
                 return
 
+    def _context(self, conn: AsyncConnection[Any], attempt: int) -> AsyncContext:
+        return AsyncContext(
+            projection=self.projection.name,
+            attempt=attempt,
+            logger=logging.getLogger(f"eventferry.projection.{self.projection.name}"),
+            _connection=conn,
+        )
+
     async def _move(
         self,
         conn: AsyncConnection[Any],
         checkpoints: Checkpoints,
         batch: _Batch,
-        transaction: str,
+        locked: Locked,
     ) -> Applied:
         batch.is_moving = True
         after = moved(checkpoints, batch.handled())
-        if not await move(
-            conn, self.service, self.projection.name, checkpoints, after, transaction
-        ):
+        if not await move(conn, self.service, self.projection.name, checkpoints, after, locked):
             raise TransactionLost(TRANSACTION_ENDED)
         return Applied(after, batch.index)
 
@@ -265,6 +370,8 @@ class _Batch:
     """Whether its connection has been lost."""
     is_aborted: bool = False
     """Whether the database has refused a statement, or the commit."""
+    behind: frozenset[tuple[str, str | None]] = frozenset()
+    """Streams and entities that have parked events: theirs are not handled, but parked as well."""
 
     @contextmanager
     def watched(self, conn: AsyncConnection[Any]) -> Iterator[None]:
@@ -280,8 +387,18 @@ class _Batch:
     def started(self, now: float) -> None:
         self.begun = now
 
+    def wants(self, event: RecordedEvent, projection: Projection) -> bool:
+        return projection.wants(event) and not self._is_behind(event)
+
     def matching(self, projection: Projection) -> list[RecordedEvent]:
-        return [event for event in self.events if projection.wants(event)]
+        return [event for event in self.events if self.wants(event, projection)]
+
+    def set_aside(self, projection: Projection) -> list[RecordedEvent]:
+        dealt_with = self.events[: self.index]
+        return [e for e in dealt_with if projection.wants(e) and self._is_behind(e)]
+
+    def _is_behind(self, event: RecordedEvent) -> bool:
+        return (event.stream, event.entity_id) in self.behind
 
     def handled(self) -> Iterable[Mark]:
         return (Mark(e.stream, e.position, e.id) for e in self.events[: self.index])
@@ -296,6 +413,7 @@ class _Batch:
             error,
             mark=Mark(event.stream, event.position, event.id),
             event_type=event.type,
+            entity_id=event.entity_id,
             index=index,
             alone=len(self.events) == 1,
         )
@@ -332,6 +450,22 @@ def _require_usable(conn: AsyncConnection[Any]) -> None:
         )
 
 
+Change = tuple[LiteralString, Sequence[Any] | Mapping[str, Any]]
+"""A statement and its parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """Checkpoints that this transaction holds, where they should be."""
+
+    transaction: str
+    """Its id."""
+    batch: int | None
+    """Its number among the projection's batches; None: they are not counted."""
+    has_parked: bool
+    """Whether the projection has parked events."""
+
+
 async def lock(
     conn: AsyncConnection[Any],
     service: str,
@@ -340,19 +474,45 @@ async def lock(
     *,
     idle_timeout_s: float,
     statement_timeout_s: float | None = None,
-) -> str | Busy | Moved:
-    """Locks a projection's checkpoints; the transaction's id, if they are where they should be."""
+    is_counted: bool = False,
+) -> Locked | Busy | Moved | Halted:
+    """Locks a projection's checkpoints, if nobody else has; `is_counted`: a batch begins."""
     timeouts = [s and f"{s * 1000:.0f}" for s in (idle_timeout_s, statement_timeout_s)]
-    cursor = await conn.execute(sql.query("lock_checkpoints"), (*timeouts, service, projection))
-    rows = await cursor.fetchall()
-    locked = {(row[0], row[1]): row for row in rows}
-    if any((c.stream, c.store) not in locked for c in checkpoints):
+    cursor = await conn.execute(
+        sql.query("lock_checkpoints"),
+        (
+            *timeouts,
+            service,
+            projection,
+            [c.stream for c in checkpoints],
+            [c.store for c in checkpoints],
+            [c.incarnation for c in checkpoints],
+            [c.position for c in checkpoints],
+            [c.event_id for c in checkpoints],
+            [c.stops for c in checkpoints],
+            is_counted,
+            projection,
+        ),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    all_locked, in_place, halted, *locked = row
+    if not all_locked:
         return Busy()
-    for c in checkpoints:
-        _, _, incarnation, position, event_id, *_ = locked[c.stream, c.store]
-        if (incarnation, position, event_id) != (c.incarnation, c.position, c.event_id):
-            return Moved()
-    return str(rows[0][5])
+    if halted:
+        return Halted()
+    return Locked(*locked) if in_place else Moved()
+
+
+async def wait(conn: AsyncConnection[Any], service: str, projection: str, idle: str) -> str:
+    """Locks a projection's checkpoints, after whoever has; the transaction's id.
+
+    `idle`: milliseconds that the transaction may then be idle.
+    """
+    cursor = await conn.execute(sql.query("wait_for_checkpoints"), (service, projection, idle))
+    row = await cursor.fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 async def move(
@@ -361,7 +521,7 @@ async def move(
     projection: str,
     before: Checkpoints,
     after: Checkpoints,
-    transaction: str,
+    locked: Locked,
 ) -> bool:
     """Moves the checkpoints; False: they are not where this transaction has locked them."""
     changes: list[tuple[Checkpoint, Checkpoint]] = [
@@ -370,6 +530,7 @@ async def move(
     cursor = await conn.execute(
         sql.query("move_checkpoints"),
         (
+            locked.batch,
             [new.stream for _, new in changes],
             [new.store for _, new in changes],
             [old.position for old, _ in changes],
@@ -377,7 +538,7 @@ async def move(
             [new.event_id for _, new in changes],
             service,
             projection,
-            transaction,
+            locked.transaction,
         ),
     )
     return cursor.rowcount == len(changes)

@@ -19,8 +19,8 @@ from psycopg import AsyncConnection
 
 from eventferry import sql
 from eventferry.checkpoint import moved
-from eventferry.engine._async import AsyncTransactions, lock, move
-from eventferry.engine.outcome import Applied, Busy, Failed, Moved, Outcome
+from eventferry.engine._async import AsyncTransactions, Locked, lock, move
+from eventferry.engine.outcome import Applied, Failed, Outcome
 from eventferry.errors import EventIdConflict, StoreUnavailable, TransactionLost
 from eventferry.projection import Projection
 from eventferry.source import Page, copy_statement
@@ -76,7 +76,7 @@ class Ferry:
                     return Failed.because(error, mark=page.marks[0])
                 upto //= 2  # nobody says which one it is
 
-    async def _transaction(self, page: Page, upto: int, put: Put) -> Applied | Busy | Moved:
+    async def _transaction(self, page: Page, upto: int, put: Put) -> Outcome:
         """The first `upto` events of the page, or none of them."""
         assert page.marks is not None
         name = self.projection.name
@@ -91,7 +91,7 @@ class Ferry:
                 idle_timeout_s=FROZEN_S,
                 statement_timeout_s=self.projection.handler_timeout.total_seconds(),
             )
-            if not isinstance(locked, str):
+            if not isinstance(locked, Locked):
                 return locked
             await put(conn, page, upto)
             if not await move(conn, self.service, name, page.begin, end, locked):

@@ -31,6 +31,11 @@ class Moved:
     """The checkpoint is not where the batch begins: another runner was here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A person has paused the projection, or asked its runs to end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
     """Rolled back: the handler, or the target store, refused an event."""
@@ -38,10 +43,13 @@ class Failed:
     mark: Mark | None
     """The failing event; None: it is no single event's failure."""
     event_type: str | None
+    entity_id: str | None
     index: int
     """The failing event's place in the batch."""
     alone: bool
     """Whether the event was tried alone; else its batch is tried again, one by one."""
+    error_type: str
+    """The name of the error's class: what failures are alike by."""
     error: str
     traceback: str
 
@@ -60,6 +68,7 @@ class Failed:
         *,
         mark: Mark | None = None,
         event_type: str | None = None,
+        entity_id: str | None = None,
         index: int = 0,
         alone: bool = True,
     ) -> Self:
@@ -69,8 +78,10 @@ class Failed:
         return cls(
             mark=mark,
             event_type=event_type,
+            entity_id=entity_id,
             index=index,
             alone=alone,
+            error_type=name,
             error=_kept(f"{name}: {text}" if text else name),
             traceback=_kept("".join(traceback.format_exception(error))),
         )
@@ -92,4 +103,4 @@ def _kept(text: str) -> str:
     return f"{text[:half]}\n… {len(text) - MAX_TEXT:,} characters …\n{text[-half:]}"
 
 
-Outcome = Applied | Busy | Moved | Failed
+Outcome = Applied | Busy | Moved | Halted | Failed

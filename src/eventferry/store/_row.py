@@ -241,6 +241,16 @@ def select_entity(stream: str) -> bytes:
 
 
 @lru_cache(maxsize=4096)
+def select_events(stream: str) -> bytes:
+    """Events by their ids, in no order.
+
+    Raises:
+        InvalidStreamName: no stream can be called that.
+    """
+    return _select("select_events", stream).as_bytes(None)
+
+
+@lru_cache(maxsize=4096)
 def select_from(streams: tuple[str, ...]) -> bytes:
     """A page of the streams in the store's order, each from an event of its own on.
 

@@ -1,4 +1,5 @@
--- service, projection
-SELECT stream, store, incarnation, position, event_id, replay_until
+-- service, projection; `deaths`: batches from here that have ended without a word
+SELECT stream, store, incarnation, position, event_id, replay_until, held, stops,
+       greatest(0, eventferry.batches_begun(projection) - max(begun) OVER ()) AS deaths
   FROM eventferry.checkpoints
  WHERE service = %s AND projection = %s

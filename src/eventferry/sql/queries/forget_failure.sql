@@ -1,5 +1,6 @@
--- name
+-- name; whether it goes on even if it had failed
 UPDATE eventferry.projections
-   SET error = NULL, traceback = NULL, failing_stream = NULL, failing_position = NULL,
-       failing_event_id = NULL, failing_event_type = NULL, failed_at = NULL, attempts = 0
- WHERE name = %s AND state <> 'failed'
+   SET state = 'idle', error = NULL, traceback = NULL, failing_stream = NULL, failing_position = NULL,
+       failing_event_id = NULL, failing_event_type = NULL, failed_at = NULL, next_attempt_at = NULL,
+       attempts = 0
+ WHERE name = %s AND (state IN ('idle', 'retrying') OR state = 'failed' AND %s)

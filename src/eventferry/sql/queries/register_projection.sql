@@ -4,6 +4,6 @@ WITH known AS (
     VALUES (%s, %s, %s, %s, %s, %s)
     ON CONFLICT (name) DO UPDATE
        SET environment = excluded.environment, background = excluded.background, queue = excluded.queue
-    RETURNING kind, streams
+    RETURNING name, kind, streams
 )
-SELECT kind, streams FROM known
+SELECT kind, streams, CASE WHEN kind = 'consuming' THEN eventferry.count_batches(name) END FROM known

@@ -1,0 +1,354 @@
+"""What a person does to a projection: stop, pause, resume, skip, unpark, reset, delete, streams.
+
+Each waits for the batch that is being handled, wherever that is, because it has to change the row
+that the batch has locked; when it returns, it is so, and stands in the audit. Nothing here needs a
+runner's cooperation: it may be dead, frozen, elsewhere, or never have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from uuid import UUID
+
+from psycopg import AsyncConnection
+
+from eventferry import sql
+from eventferry.assembly import Pool, checkpoints_of, handler_effect_of, source_of, target_of
+from eventferry.audit import entry
+from eventferry.checkpoint import Checkpoint, Checkpoints, Mark
+from eventferry.engine._async import Change, wait
+from eventferry.errors import ProjectionError
+from eventferry.parking import Parked, Parking, Unparked
+from eventferry.pools import Pools
+from eventferry.projection import Projection, Start
+from eventferry.registry import Registered, Registry
+from eventferry.source import origin
+
+IDLE_MS = "60000"
+"""How long a control's transaction may be idle before the server ends it."""
+
+To = Start | Literal["last-common"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What a reset does to one checkpoint."""
+
+    stream: str
+    before: int | None
+    """The position; None: there is none yet."""
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """One projection, in somebody's hands."""
+
+    pools: Pools
+    projection: Projection
+    who: str
+    """For the audit."""
+
+    async def pause(self, reason: str) -> None:
+        """Lets no run go on until it is resumed; the batch that is being handled is over."""
+        await self._require_known()
+        async with self.pools.local.connection() as conn:
+            await conn.execute(sql.query("pause_projection"), (self.who, reason, self._name))
+        await self._hold(True, "pause", reason)
+
+    async def resume(self) -> bool:
+        """Lets runs go on; False: it was not paused."""
+        known = await self._known()
+        if known is None or known.paused_at is None:
+            return False
+        await self._hold(False, "resume", None)
+        async with self.pools.local.connection() as conn:
+            await conn.execute(sql.query("resume_projection"), (self._name,))
+        return True
+
+    async def stop(self) -> None:
+        """Ends the run that goes on, after its batch; the next event starts another.
+
+        A process that runs the projection alone (`producing start`, `consuming start`) ends.
+        """
+        async with self._changing("stop") as conn:
+            await conn.execute(sql.query("stop_runs"), (self._service, self._name))
+        await self._registry.wake(self._name)
+
+    async def skip(self, event_id: UUID, reason: str) -> Mark:
+        """Leaves the failing event out, or forgets a parked one; it is never handled.
+
+        Raises:
+            ProjectionError: it is neither.
+        """
+        if parked := await self.parked(event=event_id):
+            return await self._forget(parked[0], reason)
+        known = await self._known()
+        if known is None or known.failing_event_id != event_id:
+            raise ProjectionError(self._not_skippable(known, event_id))
+        assert known.failing_stream is not None
+        assert known.failing_position is not None
+        mark = Mark(known.failing_stream, known.failing_position, event_id)
+        async with self._changing("skip", reason, **_details(mark)) as conn:
+            cursor = await conn.execute(
+                sql.query("skip_event"),
+                (mark.position, event_id, self._service, self._name, mark.stream, mark.position),
+            )
+            if cursor.rowcount != 1:
+                raise ProjectionError(
+                    f"projection {self._name!r} has got past event {event_id} meanwhile"
+                )
+        async with self.pools.local.connection() as conn:
+            await conn.execute(sql.query("begin_again"), (self._name,))
+        return mark
+
+    async def parked(self, *, entity: str | None = None, event: UUID | None = None) -> list[Parked]:
+        """The parked events, in order: all, or those of an entity, or one."""
+        return await self._parking.find(entity=entity, event=event)
+
+    async def unpark(self, *, entity: str | None = None, event: UUID | None = None) -> Unparked:
+        """Hands parked events to the handler, in order, as `Parking.unpark` does."""
+        return await self._parking.unpark(entity=entity, event=event)
+
+    async def plan(self, to: To) -> list[Move]:
+        """What `reset` would do."""
+        return await self._moves(await self._origin(to))
+
+    async def reset(self, to: To, reason: str | None = None) -> list[Move]:
+        """Puts the checkpoints elsewhere; first the handler may undo what it has written.
+
+        In one transaction, with the handler's `reset(context)`, if it has one: what it writes, the
+        checkpoints, and that nothing is parked or has failed. A deleted projection begins again.
+
+        Its streams are those of the configuration from then on.
+
+        Raises:
+            UnknownStream: one of them is not there.
+            Exception: what the handler's `reset` has raised; nothing is changed then.
+        """
+        after = await self._origin(to)
+        moves = await self._moves(after)
+        await self._require_known()
+        known = await self._known()
+        held = known is not None and known.paused_at is not None
+        told = [[m.stream, m.before, m.after] for m in moves]
+        await self._start_over(
+            [
+                self._delete_checkpoints(),
+                *(self._put(c, held=held) for c in after),
+                self._entry("reset", reason, to=str(to), moves=told),
+            ]
+        )
+        return moves
+
+    async def delete(self, reason: str | None = None) -> None:
+        """Forgets where the projection was; nobody brings it back by starting it, but `reset`."""
+        await self._require_known()
+        async with self.pools.local.connection() as conn, conn.transaction():
+            await conn.execute(sql.query("delete_projection"), (self._name,))
+            await conn.execute(*self._delete_parked())
+        async with self._changing("delete", reason) as conn:
+            await conn.execute(*self._delete_checkpoints())
+        await self._registry.wake(self._name)
+
+    async def add_stream(self, stream: str, start: Start) -> int:
+        """Lets the projection read another stream too, from there on; the position of that.
+
+        Raises:
+            UnknownStream: there is no such stream.
+            ProjectionError: it reads it already, or is a producing one.
+        """
+        known = await self._consuming()
+        if stream in known:
+            raise ProjectionError(f"projection {self._name!r} reads {stream!r} already")
+        async with self.pools.of(self.projection.environment).connection() as conn:
+            store = self.pools.shown(self.projection.environment)
+            (begin,) = await origin(conn, (stream,), start, store, None)
+        async with self._changing("add-stream", stream=stream) as conn:
+            if await checkpoints_of(
+                self.pools, self.projection
+            ):  # else its first run makes all of them
+                await conn.execute(*self._put(begin, held=False))
+            await conn.execute(sql.query("set_streams"), ([*known, stream], self._name))
+        return begin.position
+
+    async def remove_stream(self, stream: str) -> None:
+        """Lets the projection read the stream no longer; where it was there is forgotten.
+
+        Raises:
+            ProjectionError: it does not read it, or reads no other, or is a producing one.
+        """
+        known = await self._consuming()
+        left = [name for name in known if name != stream]
+        if len(left) == len(known) or not left:
+            what = "does not read" if len(left) == len(known) else "reads nothing but"
+            raise ProjectionError(f"projection {self._name!r} {what} {stream!r}")
+        async with self._changing("remove-stream", stream=stream) as conn:
+            await conn.execute(*self._delete_checkpoints(stream))
+            await conn.execute(*self._delete_parked(stream))
+            await conn.execute(sql.query("set_streams"), (left, self._name))
+
+    # ---- the parts of these
+
+    async def _hold(self, held: bool, action: str, reason: str | None) -> None:
+        async with self._changing(action, reason) as conn:
+            await conn.execute(sql.query("hold_checkpoints"), (held, self._service, self._name))
+
+    @asynccontextmanager
+    async def _changing(
+        self, action: str, reason: str | None = None, **details: Any
+    ) -> AsyncIterator[AsyncConnection[Any]]:
+        """A transaction where the checkpoints are, after the batch that holds them; audited."""
+        async with self._target.connection() as conn, conn.transaction():
+            await wait(conn, self._service, self._name, IDLE_MS)
+            yield conn
+            await conn.execute(*self._entry(action, reason, **details))
+
+    async def _start_over(self, changes: Sequence[Change]) -> None:
+        own: list[Change] = [
+            self._delete_parked(),
+            (sql.query("set_streams"), (list(self.projection.streams), self._name)),
+            (sql.query("begin_again"), (self._name,)),
+        ]
+        handler = self.projection.handler
+        if handler is not None:
+            effect = handler_effect_of(self.pools, self.projection, handler)
+            try:
+                await effect.start_over([*changes, *own])
+            finally:
+                effect.close()
+            return
+        async with self._target.connection() as conn, conn.transaction():
+            await wait(conn, self._service, self._name, IDLE_MS)
+            for query, parameters in changes:
+                await conn.execute(query, parameters)
+        async with self.pools.local.connection() as conn, conn.transaction():
+            for query, parameters in own:
+                await conn.execute(query, parameters)
+
+    async def _forget(self, parked: Parked, reason: str) -> Mark:
+        mark = Mark(parked.stream, parked.position, parked.event_id)
+        async with self._changing("skip", reason, **_details(mark), parked=True) as conn:
+            await conn.execute(sql.query("delete_parked_event"), (self._name, mark.event_id))
+        return mark
+
+    def _not_skippable(self, known: Registered | None, event_id: UUID) -> str:
+        if known is None or known.failing_event_id is None:
+            return f"no event of projection {self._name!r} fails, and {event_id} is not parked"
+        return (
+            f"event {event_id} is neither parked nor the one at which projection {self._name!r} "
+            f"fails: that is {known.failing_event_id} ({known.failing_event_type})"
+        )
+
+    async def _origin(self, to: To) -> Checkpoints:
+        source = source_of(self.pools, self.projection)
+        if to != "last-common":
+            return await source.origin(to, None)
+        return await self._last_common(await source.origin("start", None))
+
+    async def _last_common(self, begin: Checkpoints) -> Checkpoints:
+        """The last events that the projection has read and the store still has."""
+        marks: dict[str, list[Mark]] = {}
+        async with self._target.connection() as conn:
+            cursor = await conn.execute(sql.query("older_marks"), (self._service, self._name))
+            for row in await cursor.fetchall():
+                marks.setdefault(row[0], []).append(Mark(*row))
+        async with self.pools.of(self.projection.environment).connection() as conn:
+            return tuple(
+                [replace(c, **await _last_found(conn, c, marks.get(c.stream, []))) for c in begin]
+            )
+
+    async def _consuming(self) -> tuple[str, ...]:
+        """The streams that the projection has run with."""
+        if self.projection.kind == "producing":
+            raise ProjectionError(
+                f"projection {self._name!r} is a producing one, and ferries one stream; "
+                "write another one for another stream"
+            )
+        async with self.pools.local.connection() as conn:
+            cursor = await conn.execute(
+                "SELECT streams FROM eventferry.projections WHERE name = %s", (self._name,)
+            )
+            row = await cursor.fetchone()
+        return tuple(row[0]) if row else self.projection.streams
+
+    async def _known(self) -> Registered | None:
+        return (await self._registry.find([self._name])).get(self._name)
+
+    async def _require_known(self) -> None:
+        """Registers it, if nobody has yet: what is said of it is to last."""
+        with suppress(ProjectionError):  # it has run with other streams: that is known, too
+            await self._registry.register(self.projection)
+
+    async def _moves(self, after: Checkpoints) -> list[Move]:
+        before = await checkpoints_of(self.pools, self.projection)
+        return [
+            Move(
+                stream=c.stream,
+                before=before[c.stream].position if c.stream in before else None,
+                after=c.position,
+            )
+            for c in after
+        ]
+
+    def _delete_checkpoints(self, stream: str | None = None) -> Change:
+        which = {"service": self._service, "projection": self._name, "stream": stream}
+        return sql.query("delete_checkpoints"), which
+
+    def _delete_parked(self, stream: str | None = None) -> Change:
+        return sql.query("delete_parked"), {"projection": self._name, "stream": stream}
+
+    def _put(self, c: Checkpoint, *, held: bool) -> Change:
+        return sql.query("put_checkpoint"), (
+            self._service,
+            self._name,
+            c.stream,
+            c.store,
+            c.incarnation,
+            c.position,
+            c.event_id,
+            c.replay_until,
+            held,
+        )
+
+    def _entry(self, action: str, reason: str | None = None, **details: Any) -> Change:
+        return entry(self.who, self._service, self._name, action, reason, **details)
+
+    @property
+    def _parking(self) -> Parking:
+        return Parking(self.pools, self.projection, self.who)
+
+    @property
+    def _registry(self) -> Registry:
+        return Registry(self.pools.local)
+
+    @property
+    def _name(self) -> str:
+        return self.projection.name
+
+    @property
+    def _service(self) -> str:
+        return self.pools.config.service
+
+    @property
+    def _target(self) -> Pool:
+        return target_of(self.pools, self.projection)
+
+
+async def _last_found(
+    conn: AsyncConnection[Any], begin: Checkpoint, marks: Sequence[Mark]
+) -> dict[str, Any]:
+    """The latest of the marks that is still there."""
+    for mark in marks:
+        cursor = await conn.execute(sql.on_stream("positions", begin.stream), ([mark.event_id],))
+        row = await cursor.fetchone()
+        if row and row[1] == mark.position:
+            return {"position": mark.position, "event_id": mark.event_id}
+    return {}
+
+
+def _details(mark: Mark) -> dict[str, Any]:
+    return {"event": str(mark.event_id), "stream": mark.stream, "position": mark.position}

@@ -1,0 +1,140 @@
+"""What becomes of a failing event: tried again later, set aside, left out, or waited upon.
+
+    attempts left ───────────────> retrying, until the next attempt is due
+    none left ── on_failure ─ stop ─> failed, until somebody retries it
+                            ├ park ─> set aside; the later events of its entity wait behind it
+                            └ skip ─> left out, and the audit says so
+    a storm of them ─────────────> the projection pauses itself: it is hardly their fault
+
+All of it in one transaction that holds the checkpoint, so that nobody has got past meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from eventferry import sql
+from eventferry.assembly import target_of
+from eventferry.audit import ITSELF, entry
+from eventferry.checkpoint import Checkpoints, moved
+from eventferry.engine._async import AsyncPoolTransactions, Locked, lock, move
+from eventferry.engine.ferry import FROZEN_S
+from eventferry.engine.outcome import Applied, Busy, Failed
+from eventferry.errors import TransactionLost
+from eventferry.pools import Pools
+from eventferry.projection import Projection
+from eventferry.registry import Recorded, Registry
+
+log = logging.getLogger("eventferry.run")
+
+STORM_S = 60.0
+"""In which so many entities fail; the pauses between their attempts are not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """So many entities fail alike that the projection has paused itself."""
+
+    reason: str
+
+
+Settled = Applied | Busy | Recorded | Storm
+
+
+async def settle(
+    pools: Pools, projection: Projection, failed: Failed, checkpoints: Checkpoints
+) -> Settled:
+    """Records the failure of the event that follows the checkpoints, and does what is to be done.
+
+    Returns:
+        Applied: it is set aside or left out, and the checkpoints are behind it. Recorded: the
+        projection stands still. Busy: another runner is at it, or has got past it.
+    """
+    registry, service = Registry(pools.local), pools.config.service
+    target = target_of(pools, projection)
+    async with AsyncPoolTransactions(target).begin() as conn:
+        locked = await lock(conn, service, projection.name, checkpoints, idle_timeout_s=FROZEN_S)
+        if not isinstance(locked, Locked) or _is_past(failed, checkpoints):
+            return Busy()
+        # in this transaction, where it may be: with another connection each, many that fail at
+        # once could wait for each other's in a pool
+        own = conn if target is pools.local else None
+        recorded = await registry.failed(projection, failed, connection=own)
+        if own is None or failed.mark is None:
+            return recorded
+        await conn.execute(sql.query("excuse_batches"), (service, projection.name))
+        if recorded.state != "failed" or projection.on_failure == "stop":
+            return recorded
+        storm = await _storm(conn, projection, failed)
+        if storm is not None:
+            await registry.pause(conn, service, projection.name, by=ITSELF, reason=storm.reason)
+            return storm
+        await _set_aside(conn, service, projection, failed, recorded)
+        await registry.recovered(projection.name, gave_up=True, connection=conn)
+        after = moved(checkpoints, [failed.mark])
+        if not await move(conn, service, projection.name, checkpoints, after, locked):
+            raise TransactionLost("the checkpoint moved inside of the transaction that holds it")
+    log.error("projection %s: %s (%s): %s", projection.name, _DONE[projection.on_failure],
+              failed.event, failed.error)  # fmt: skip
+    return Applied(after, 1)
+
+
+_DONE = {"park": "parked after its last attempt", "skip": "skipped after its last attempt"}
+
+
+def _is_past(failed: Failed, checkpoints: Checkpoints) -> bool:
+    """Whether the checkpoints are beyond the failing event."""
+    mark = failed.mark
+    return mark is not None and any(
+        c.stream == mark.stream and c.position >= mark.position for c in checkpoints
+    )
+
+
+async def _storm(
+    conn: AsyncConnection[Any], projection: Projection, failed: Failed
+) -> Storm | None:
+    backoff, longest = projection.backoff.total_seconds(), projection.backoff_max.total_seconds()
+    pauses = sum(min(longest, backoff * 2.0**n) for n in range(min(projection.attempts - 1, 64)))
+    cursor = await conn.execute(
+        sql.query("count_failing"),
+        (projection.name, failed.error_type, STORM_S + projection.storm * pauses),
+    )
+    (entities,) = await cursor.fetchone() or (0,)
+    if entities < projection.storm:
+        return None
+    return Storm(
+        f"{entities} entities in a row have failed with {failed.error_type}, so it is hardly their "
+        f"fault; the last one: {failed.event}. When it is mended: "
+        f"`eventferry projections resume {projection.name}`"
+    )
+
+
+async def _set_aside(
+    conn: AsyncConnection[Any],
+    service: str,
+    projection: Projection,
+    failed: Failed,
+    recorded: Recorded,
+) -> None:
+    assert failed.mark is not None
+    if projection.on_failure == "park":
+        await conn.execute(
+            sql.query("park_event"),
+            (
+                projection.name,
+                *failed.mark,
+                failed.event_type,
+                failed.entity_id,
+                recorded.attempts,
+                failed.error,
+                failed.traceback,
+            ),
+        )
+    else:
+        reason = f"on_failure, after {recorded.attempts} attempts: {failed.error_type}"
+        event = {"event": str(failed.mark.event_id), "position": failed.mark.position}
+        await conn.execute(*entry(ITSELF, service, projection.name, "skip", reason, **event))

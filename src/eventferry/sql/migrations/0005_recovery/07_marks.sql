@@ -1,0 +1,31 @@
+-- Where a checkpoint has been: what it still has in common with a store that has lost its end.
+-- Kept every minute for a quarter of an hour, every hour for two days, then every day for a year.
+CREATE TABLE eventferry.marks (
+    service    text        NOT NULL,
+    projection text        NOT NULL,
+    stream     text        NOT NULL,
+    store      uuid        NOT NULL,
+    position   bigint      NOT NULL,
+    event_id   uuid        NOT NULL,
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (service, projection, stream, store, position),
+    FOREIGN KEY (service, projection, stream, store) REFERENCES eventferry.checkpoints ON DELETE CASCADE
+);
+CREATE FUNCTION eventferry.keep_mark(
+    service text, projection text, stream text, store uuid, "position" bigint, event_id uuid
+) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    INSERT INTO eventferry.marks VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING;
+    DELETE FROM eventferry.marks AS mark
+     WHERE (mark.service, mark.projection, mark.stream, mark.store) = ($1, $2, $3, $4)
+       AND (at < clock_timestamp() - interval '1 year'
+            OR at < clock_timestamp() - interval '15 minutes'
+           AND EXISTS (SELECT FROM eventferry.marks AS earlier
+                        WHERE (earlier.service, earlier.projection, earlier.stream, earlier.store) = ($1, $2, $3, $4)
+                          AND earlier.at < mark.at
+                          AND date_trunc(CASE WHEN mark.at > clock_timestamp() - interval '2 days'
+                                              THEN 'hour' ELSE 'day' END, earlier.at)
+                            = date_trunc(CASE WHEN mark.at > clock_timestamp() - interval '2 days'
+                                              THEN 'hour' ELSE 'day' END, mark.at)));
+$$;

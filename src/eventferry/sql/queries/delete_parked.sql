@@ -1,0 +1,3 @@
+-- projection, a stream or NULL for all
+DELETE FROM eventferry.parked_events
+ WHERE projection = %(projection)s AND (%(stream)s::text IS NULL OR stream = %(stream)s)

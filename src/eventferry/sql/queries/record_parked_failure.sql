@@ -1,0 +1,3 @@
+-- error, traceback, projection, event id
+UPDATE eventferry.parked_events SET attempts = attempts + 1, error = %s, traceback = %s
+ WHERE projection = %s AND event_id = %s

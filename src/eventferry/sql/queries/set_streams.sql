@@ -1,0 +1,2 @@
+-- streams, name
+UPDATE eventferry.projections SET streams = %s WHERE name = %s

@@ -1,0 +1,2 @@
+-- name
+SELECT pg_notify('eventferry', 'projection:' || %s)
