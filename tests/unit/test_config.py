@@ -511,7 +511,10 @@ def test_a_mistake_in_a_consuming_projection_is_explained(
         ('stream_name = "A"', "p.stream_name: 'A' is no stream name"),
         ('stream_name = ["a"]', "p.stream_name: a stream name must be text, not list"),
         ('stream_name = "a"\nshared_stream = "é"', "p.shared_stream: 'é' is no stream name"),
-        ('stream_name = "a"\non_failure = "park"', "p.on_failure: must be 'stop': a shared stream h"),
+        (
+            'stream_name = "a"\non_failure = "park"',
+            "p.on_failure: must be 'stop': a shared stream h",
+        ),
         ('stream_name = "a"\nenvironment = "local"', "only consuming projections have it"),
     ],
 )

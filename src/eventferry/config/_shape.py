@@ -176,7 +176,9 @@ class ConsumingTable(_ProjectionTable):
     event_types: Annotated[frozenset[str] | None, PlainValidator(_types)] = None
     handler_timeout: Duration = timedelta(seconds=60)
     on_failure: Annotated[OnFailure, Field(description="'stop', 'park' or 'skip'")] = "stop"
-    storm: Annotated[int, Field(ge=2, le=100_000, description="a whole number from 2 to 100000")] = 10
+    storm: Annotated[
+        int, Field(ge=2, le=100_000, description="a whole number from 2 to 100000")
+    ] = 10
 
 
 TABLES: dict[Kind, type[ProducingTable] | type[ConsumingTable]] = {
