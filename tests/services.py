@@ -18,19 +18,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, LiteralString
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.rows import class_row
 
 from eventferry import sql
 from eventferry.config import Config
+from eventferry.control import Control
 from eventferry.engine._async import AsyncContext
 from eventferry.engine._sync import Context
 from eventferry.event import Event, RecordedEvent
@@ -43,6 +44,8 @@ from eventferry.store import EventStore
 from eventferry.worker import Worker, chosen, run_projection
 from tests.pgbouncer import DIRECT, Way
 from tests.waiting import PATIENCE_S, until
+
+T = TypeVar("T")
 
 NEVER = timedelta(hours=1)
 """A poll interval with which only a notification can wake a worker in time."""
@@ -200,6 +203,16 @@ class Service:
                 return await Registry(pools.local).retry(names or None)
 
         return asyncio.run(retry())
+
+    def control(self, name: str, use: Callable[[Control], Coroutine[Any, Any, T]]) -> T:
+        """What a person does to a projection: `users.control("reader", lambda it: it.stop())`."""
+
+        async def controlled() -> T:
+            async with Pools(self.config) as pools:
+                who = "a test"
+                return await use(Control(pools=pools, projection=self.projections[name], who=who))
+
+        return asyncio.run(controlled())
 
     @contextmanager
     def worker(self, *names: str, concurrency: int = 4) -> Iterator[RunningWorker]:
