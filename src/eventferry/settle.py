@@ -69,9 +69,11 @@ async def settle(
         await conn.execute(sql.query("excuse_batches"), (service, projection.name))
         if recorded.state != "failed" or projection.on_failure == "stop":
             return recorded
-        storm = await _storm(conn, projection, failed)
+        storm = await _storm(conn, service, projection, failed)
         if storm is not None:
             await registry.pause(conn, service, projection.name, by=ITSELF, reason=storm.reason)
+            # who resumes it has mended it: nothing else is in the way then
+            await conn.execute(sql.query("retry_projections"), (False, [projection.name]))
             return storm
         await _set_aside(conn, service, projection, failed, recorded)
         await registry.recovered(projection.name, gave_up=True, connection=conn)
@@ -95,13 +97,18 @@ def _is_past(failed: Failed, checkpoints: Checkpoints) -> bool:
 
 
 async def _storm(
-    conn: AsyncConnection[Any], projection: Projection, failed: Failed
+    conn: AsyncConnection[Any], service: str, projection: Projection, failed: Failed
 ) -> Storm | None:
     backoff, longest = projection.backoff.total_seconds(), projection.backoff_max.total_seconds()
     pauses = sum(min(longest, backoff * 2.0**n) for n in range(min(projection.attempts - 1, 64)))
     cursor = await conn.execute(
         sql.query("count_failing"),
-        (projection.name, failed.error_type, STORM_S + projection.storm * pauses),
+        {
+            "service": service,
+            "projection": projection.name,
+            "error_type": failed.error_type,
+            "seconds": STORM_S + projection.storm * pauses,
+        },
     )
     (entities,) = await cursor.fetchone() or (0,)
     if entities < projection.storm:

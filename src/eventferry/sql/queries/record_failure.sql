@@ -25,7 +25,7 @@ WITH new AS (
     DELETE FROM eventferry.failures AS old
      WHERE old.id IN (SELECT id FROM eventferry.failures
                        WHERE (projection, gave_up) = (SELECT projection, gave_up FROM policy)
-                       ORDER BY id DESC OFFSET %s)
+                       ORDER BY id DESC OFFSET %s::integer - 1)
 )
 UPDATE eventferry.projections AS known
    SET state = CASE WHEN gave_up THEN 'failed' ELSE 'retrying' END,
