@@ -50,7 +50,7 @@ class AsyncContext:
     projection: str
     """The projection's name."""
     attempt: int
-    """Which try of the event this is; 1 is the first."""
+    """Which try of the event this is, since somebody has retried; 1 is the first."""
     logger: logging.Logger
     """Logs under `eventferry.projection.` and the projection's name."""
     _connection: AsyncConnection[Any] = field(repr=False)
