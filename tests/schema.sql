@@ -450,6 +450,7 @@ CREATE TABLE eventferry.projections (
     paused_at timestamp with time zone,
     paused_by text,
     pause_reason text,
+    stops integer DEFAULT 0 NOT NULL,
     CONSTRAINT projections_environment_check CHECK ((environment = ANY (ARRAY['local'::text, 'shared'::text]))),
     CONSTRAINT projections_kind_check CHECK ((kind = ANY (ARRAY['producing'::text, 'consuming'::text]))),
     CONSTRAINT projections_state_check CHECK ((state = ANY (ARRAY['idle'::text, 'retrying'::text, 'failed'::text, 'deleted'::text])))

@@ -200,7 +200,8 @@ class Service:
 
         async def retry() -> list[str]:
             async with Pools(self.config) as pools:
-                return await Registry(pools.local).retry(names or None)
+                registry = Registry(pools.local)
+                return await registry.retry(names or None, who="a test", service=self.name)
 
         return asyncio.run(retry())
 

@@ -55,28 +55,31 @@ class Control:
     async def pause(self, reason: str) -> None:
         """Lets no run go on until it is resumed; the batch that is being handled is over."""
         await self._require_known()
-        async with self.pools.local.connection() as conn:
-            await conn.execute(sql.query("pause_projection"), (self.who, reason, self._name))
-        await self._hold(True, "pause", reason)
+        async with self._changing("pause", reason) as conn, self._local(conn) as local:
+            await local.execute(sql.query("pause_projection"), (self.who, reason, self._name))
+            await self._hold(conn, True)
 
     async def resume(self) -> bool:
         """Lets runs go on; False: it was not paused."""
         known = await self._known()
-        if known is None or known.paused_at is None:
+        found = await checkpoints_of(self.pools, self.projection)
+        if (known is None or known.paused_at is None) and not any(c.held for c in found.values()):
             return False
-        await self._hold(False, "resume", None)
-        async with self.pools.local.connection() as conn:
-            await conn.execute(sql.query("resume_projection"), (self._name,))
+        async with self._changing("resume") as conn, self._local(conn) as local:
+            await self._hold(conn, False)
+            await local.execute(sql.query("resume_projection"), (self._name,))
         return True
 
     async def stop(self) -> None:
-        """Ends the run that goes on, after its batch; the next event starts another.
+        """Ends the run that goes on, after its batch; whoever has work then begins another.
 
         A process that runs the projection alone (`producing start`, `consuming start`) ends.
         """
+        # first what such a process looks at, then what ends its run, so that it sees both
+        async with self.pools.local.connection() as local:
+            await local.execute(sql.query("ask_to_stop"), (self._name,))
         async with self._changing("stop") as conn:
             await conn.execute(sql.query("stop_runs"), (self._service, self._name))
-        await self._registry.wake(self._name)
 
     async def skip(self, event_id: UUID, reason: str) -> Mark:
         """Leaves the failing event out, or forgets a parked one; it is never handled.
@@ -147,10 +150,9 @@ class Control:
     async def delete(self, reason: str | None = None) -> None:
         """Forgets where the projection was; nobody brings it back by starting it, but `reset`."""
         await self._require_known()
-        async with self.pools.local.connection() as conn, conn.transaction():
-            await conn.execute(sql.query("delete_projection"), (self._name,))
-            await conn.execute(*self._delete_parked())
-        async with self._changing("delete", reason) as conn:
+        async with self._changing("delete", reason) as conn, self._local(conn) as local:
+            await local.execute(sql.query("delete_projection"), (self._name,))
+            await local.execute(*self._delete_parked())
             await conn.execute(*self._delete_checkpoints())
         await self._registry.wake(self._name)
 
@@ -161,17 +163,14 @@ class Control:
             UnknownStream: there is no such stream.
             ProjectionError: it reads it already, or is a producing one.
         """
-        known = await self._consuming()
+        known = await self._streams()
         if stream in known:
             raise ProjectionError(f"projection {self._name!r} reads {stream!r} already")
         async with self.pools.of(self.projection.environment).connection() as conn:
             store = self.pools.shown(self.projection.environment)
             (begin,) = await origin(conn, (stream,), start, store, None)
         async with self._changing("add-stream", stream=stream) as conn:
-            if await checkpoints_of(
-                self.pools, self.projection
-            ):  # else its first run makes all of them
-                await conn.execute(*self._put(begin, held=False))
+            await conn.execute(*self._put(begin, held=False))
             await conn.execute(sql.query("set_streams"), ([*known, stream], self._name))
         return begin.position
 
@@ -181,7 +180,7 @@ class Control:
         Raises:
             ProjectionError: it does not read it, or reads no other, or is a producing one.
         """
-        known = await self._consuming()
+        known = await self._streams()
         left = [name for name in known if name != stream]
         if len(left) == len(known) or not left:
             what = "does not read" if len(left) == len(known) else "reads nothing but"
@@ -190,12 +189,23 @@ class Control:
             await conn.execute(*self._delete_checkpoints(stream))
             await conn.execute(*self._delete_parked(stream))
             await conn.execute(sql.query("set_streams"), (left, self._name))
+            failing = await self._known()
+            if failing is not None and failing.failing_stream == stream:
+                await conn.execute(sql.query("begin_again"), (self._name,))
 
     # ---- the parts of these
 
-    async def _hold(self, held: bool, action: str, reason: str | None) -> None:
-        async with self._changing(action, reason) as conn:
-            await conn.execute(sql.query("hold_checkpoints"), (held, self._service, self._name))
+    async def _hold(self, conn: AsyncConnection[Any], held: bool) -> None:
+        await conn.execute(sql.query("hold_checkpoints"), (held, self._service, self._name))
+
+    @asynccontextmanager
+    async def _local(self, conn: AsyncConnection[Any]) -> AsyncIterator[AsyncConnection[Any]]:
+        """The local store, in the transaction where that is possible."""
+        if self._target is self.pools.local:
+            yield conn
+        else:
+            async with self.pools.local.connection() as local:
+                yield local
 
     @asynccontextmanager
     async def _changing(
@@ -261,19 +271,16 @@ class Control:
                 [replace(c, **await _last_found(conn, c, marks.get(c.stream, []))) for c in begin]
             )
 
-    async def _consuming(self) -> tuple[str, ...]:
-        """The streams that the projection has run with."""
+    async def _streams(self) -> tuple[str, ...]:
+        """The streams that the projection has run with, or is to; of a consuming one."""
         if self.projection.kind == "producing":
             raise ProjectionError(
                 f"projection {self._name!r} is a producing one, and ferries one stream; "
                 "write another one for another stream"
             )
-        async with self.pools.local.connection() as conn:
-            cursor = await conn.execute(
-                "SELECT streams FROM eventferry.projections WHERE name = %s", (self._name,)
-            )
-            row = await cursor.fetchone()
-        return tuple(row[0]) if row else self.projection.streams
+        await self._require_known()
+        known = await self._known()
+        return tuple(known.streams) if known else self.projection.streams
 
     async def _known(self) -> Registered | None:
         return (await self._registry.find([self._name])).get(self._name)

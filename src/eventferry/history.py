@@ -11,7 +11,6 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from eventferry import sql
-from eventferry.assembly import target_of
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 
@@ -52,15 +51,17 @@ class Action:
 async def actions(pools: Pools, projections: Sequence[Projection], limit: int) -> list[Action]:
     """What has been done to the projections, in both stores; the latest first."""
     found: list[Action] = []
-    for pool in {id(p): p for p in (target_of(pools, x) for x in projections)}.values():
+    names = [p.name for p in projections]
+    for pool in {pools.local, pools.shared}:
         async with pool.connection() as conn, conn.cursor(row_factory=class_row(Action)) as cursor:
-            names = [p.name for p in projections if target_of(pools, p) is pool]
             await cursor.execute(sql.query("audit"), (pools.config.service, names, limit))
             found += await cursor.fetchall()
     return sorted(found, key=lambda action: action.at, reverse=True)[:limit]
 
 
-async def failures(pools: Pools, projections: Sequence[Projection], limit: int) -> list[Failure]:
+async def failures(
+    pools: Pools, projections: Sequence[Projection], limit: int | None
+) -> list[Failure]:
     """The failed attempts of the projections, at most so many of each; the latest first."""
     async with (
         pools.local.connection() as conn,

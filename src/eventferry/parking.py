@@ -98,7 +98,7 @@ class Parking:
                 if failure is not None:
                     failed.append((failure.event, failure.error))
         finally:
-            if handled:
+            if handled or failed:
                 await self._audit(handled, len(failed))
         left = len(await self.find(entity=entity, event=event))
         return Unparked(handled=handled, left=left, failed=tuple(failed))

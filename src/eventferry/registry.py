@@ -38,6 +38,8 @@ class Registered:
     """A projection as its service's local store knows it."""
 
     name: str
+    streams: list[str]
+    """The ones that it has run with."""
     state: Literal["idle", "retrying", "failed", "deleted"]
     attempts: int
     """Of the failing event, so far; a retry begins to count again."""
@@ -57,6 +59,8 @@ class Registered:
     paused_at: datetime | None
     paused_by: str | None
     pause_reason: str | None
+    stops: int
+    """How often its runs have been asked to end."""
     runner: str | None
     """host:pid of the last run that was long enough to say so."""
     heartbeat_at: datetime | None
@@ -166,17 +170,27 @@ class Registry:
         await connection.execute(sql.query("hold_checkpoints"), (True, service, name))
         await connection.execute(*entry(by, service, name, "pause", reason))
 
-    async def retry(self, names: Sequence[str] | None = None) -> list[str]:
+    async def retry(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        who: str,
+        service: str,
+        reason: str | None = None,
+    ) -> list[str]:
         """Sets failed projections to run again, and wakes their workers; all of them for None.
 
         Returns:
             The names of those that had failed.
         """
-        async with self.pool.connection() as conn:
+        async with self.pool.connection() as conn, conn.transaction():
             cursor = await conn.execute(
                 sql.query("retry_projections"), (names is None, list(names or ()))
             )
-            return sorted(row[0] for row in await cursor.fetchall())
+            retried = sorted(row[0] for row in await cursor.fetchall())
+            for name in retried:
+                await conn.execute(*entry(who, service, name, "retry", reason))
+        return retried
 
     async def wake(self, name: str) -> None:
         """Lets its workers look again."""

@@ -39,7 +39,7 @@ from eventferry.connection import is_outage, translation
 from eventferry.engine.effect import Effect
 from eventferry.engine.ferry import refusal
 from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Outcome
-from eventferry.errors import UnknownStream
+from eventferry.errors import ProjectionError, UnknownStream
 from eventferry.event import RecordedEvent
 from eventferry.pools import Pools
 from eventferry.projection import Projection
@@ -98,7 +98,7 @@ class Ended:
     due_s: float | None = None
     """Retrying: the seconds until the next attempt."""
     stops: int | None = None
-    """How often the projection's runs had been asked to end when this one began; None: unknown."""
+    """How often the projection's runs had been asked to end when this one last looked."""
 
     def after(self, earlier: Ended) -> Ended:
         """This run and an `earlier` one as one, which ended like this one."""
@@ -167,6 +167,8 @@ class Run:
         except UnknownStream as error:
             await self._remember_beginning()
             return self._ended(End.WAITING, str(error))
+        except _Outdated as error:
+            return self._ended(End.WAITING, str(error))
         except Exception as error:
             if is_outage(error):
                 raise
@@ -200,8 +202,7 @@ class Run:
     async def _run(self, effect: Effect) -> Ended:
         source = source_of(self.pools, self.projection)
         if still := await self._still():
-            found = await checkpoints_of(self.pools, self.projection)
-            return replace(still, stops=max((c.stops for c in found.values()), default=None))
+            return still
         if self.troubles.is_open:
             await self._excuse()
         checkpoints = await self._claim(source)
@@ -211,7 +212,6 @@ class Run:
             if still or is_held:
                 return still or self._ended(End.PAUSED)
         self._deaths = max(c.deaths for c in checkpoints)
-        self._stops = max(c.stops for c in checkpoints)
         for number in count():
             page = await self._next_page(source, checkpoints)
             if not page.count:
@@ -235,6 +235,7 @@ class Run:
         known = self._registered = found.get(self._name)
         if known is None:
             return None
+        self._stops = known.stops
         if known.state == "deleted":
             return self._ended(End.PAUSED, "it has been deleted")
         if known.paused_at is not None:
@@ -276,8 +277,10 @@ class Run:
                 if isinstance(settled, Ended):
                     return settled
                 outcome = settled
+            if isinstance(outcome, Halted):
+                return await self._still() or self._ended(End.STOPPED)
             if not isinstance(outcome, Applied):
-                return self._ended(End.STOPPED if isinstance(outcome, Halted) else End.BUSY)
+                return self._ended(End.BUSY)
             await self._applied(outcome)
             attempts = 0
             one_by_one = max(0, one_by_one - outcome.count)
@@ -401,10 +404,24 @@ class Run:
         found = await checkpoints_of(self.pools, self.projection)
         missing = set(self.projection.streams) - found.keys()
         if missing:
+            await self._require_its_streams()
             self._is_new = True
             await self._create_checkpoints(source, missing)
             found = await checkpoints_of(self.pools, self.projection)
         return tuple(found[stream] for stream in self.projection.streams)
+
+    async def _require_its_streams(self) -> None:
+        """Begins no stream that somebody has taken from the projection while it ran here.
+
+        Raises:
+            _Outdated: its streams are others now.
+        """
+        try:
+            await self._registry.register(self.projection)
+        except ProjectionError as error:
+            raise _Outdated(
+                f"its configuration has changed; restart this process: {error}"
+            ) from error
 
     async def _remember_beginning(self) -> None:
         """What is appended from now on is not missed, when the missing stream appears."""
@@ -457,6 +474,10 @@ class Run:
     @property
     def _registry(self) -> Registry:
         return Registry(self.pools.local)
+
+
+class _Outdated(Exception):
+    """The projection reads other streams than this process knows of."""
 
 
 class ProcessDied(Exception):

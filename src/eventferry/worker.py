@@ -16,7 +16,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registry
 from eventferry.run import End, Ended, OnBacklog, Run, Troubles, nothing
-from eventferry.step import Step, Tries, next_step
+from eventferry.step import FAILED_POLLS, Step, Tries, next_step
 from eventferry.watch import Watch
 
 log = logging.getLogger("eventferry.worker")
@@ -45,6 +45,9 @@ class Worker:
     config: Config
     projections: Sequence[Projection]
     concurrency: int = CONCURRENCY
+    stops: int | None = None
+    """How often the runs of its one projection had been asked to end when it began: it ends when
+    that is done once more. None: it never does."""
     on_ended: Callable[[Projection, Ended], None] = lambda _projection, _ended: None
     """Told after every look."""
     _wake: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -178,17 +181,24 @@ class Worker:
         )
         ended = await run()
         self.on_ended(projection, ended)
+        if self.stops is not None and ended.stops not in (None, self.stops):
+            self.stop()
         return ended
 
     def _next(self, ended: Ended, asleep: bool, tries: Tries) -> Step:
-        return next_step(
+        poll_s = self.config.poll_interval.total_seconds()
+        step = next_step(
             ended.end,
             asleep=asleep,
             tries=tries.same,
-            poll_s=self.config.poll_interval.total_seconds(),
+            poll_s=poll_s,
             chance=random.random(),
             due_s=ended.due_s,
         )
+        if self.stops is None:
+            return step
+        longest = poll_s * FAILED_POLLS  # who only polls is not told that it is to end
+        return replace(step, wait_s=longest if step.wait_s is None else min(longest, step.wait_s))
 
     async def _outage(
         self, projection: Projection, pools: Pools, error: Exception, tries: Tries

@@ -6,7 +6,10 @@ has, and puts examples under its help.
 
 from __future__ import annotations
 
+import getpass
 import inspect
+import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     import psycopg
 
     from eventferry.config import Config
+
+
+USER_VARIABLE = "EVENTFERRY_USER"
 
 
 class Environment(StrEnum):
@@ -64,6 +70,13 @@ class Call:
         return config
 
 
+def reason(text: str) -> str:
+    """A reason as the audit keeps it: it has to say something."""
+    if not text.strip():
+        raise typer.BadParameter("it is empty; say why, for those who will ask")
+    return text.strip()
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -76,8 +89,13 @@ ConfigOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON object.", show_default=False)
 ]
+NameArgument = Annotated[str, typer.Argument(help="Of the projection.", show_default=False)]
 EnvironmentOption = Annotated[
     Environment, typer.Option("--environment", help="Which store: the service's own, or all's.")
+]
+
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", parser=reason, metavar="TEXT", help="For the audit.")
 ]
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -138,6 +156,17 @@ def seconds(text: str) -> float:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return duration.total_seconds()
+
+
+def who() -> str:
+    """Who gives the command, for the audit: `EVENTFERRY_USER`, or user@host."""
+    if said := os.environ.get(USER_VARIABLE, "").strip():
+        return said
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def url_of(config: Config, environment: Environment) -> str:

@@ -13,10 +13,10 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from eventferry.cli.call import Call, who
 from eventferry.cli.report import FAILED, Problem, Report, Screen, in_one_line
 
 if TYPE_CHECKING:
-    from eventferry.cli.call import Call
     from eventferry.config import Config
     from eventferry.pools import Pools
     from eventferry.projection import Projection
@@ -46,6 +46,7 @@ async def retry(
     *,
     named: bool,
     wait_s: float | None,
+    reason: str | None = None,
 ) -> Report:
     """Retries the projections that have failed; `wait_s`: follows them for this long."""
     from eventferry.pools import Pools
@@ -55,7 +56,12 @@ async def retry(
     async with Pools(config, size=4) as pools:
         found = await status(pools, chosen)
         before = {s.name: _start(s) for s in found}
-        retried = set(await Registry(pools.local).retry([p.name for p in chosen]))
+        names = [p.name for p in chosen]
+        retried = set(
+            await Registry(pools.local).retry(
+                names, who=who(), service=config.service, reason=reason
+            )
+        )
         if wait_s is not None:  # an earlier retry may still be on its way
             retried |= {s.name for s in found if s.failure is not None}
         projections = [p for p in chosen if p.name in retried]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventferry.cli.call import Call, command, seconds
+from eventferry.cli.call import Call, NameArgument, command, seconds
 from eventferry.cli.report import FAILED, WRONG, Problem, Report, Screen, in_one_line
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ ForOption = Annotated[
     float | None,
     typer.Option("--for", metavar="DURATION", parser=seconds, help="End after this long: 55s."),
 ]
-NameArgument = Annotated[str, typer.Argument(help="Of the projection.", show_default=False)]
 UntilIdleOption = Annotated[bool, typer.Option("--until-idle", help="End when caught up.")]
 
 

@@ -4,4 +4,5 @@ ALTER TABLE eventferry.projections
     ADD COLUMN next_attempt_at timestamptz,   -- while it is retrying
     ADD COLUMN paused_at       timestamptz,
     ADD COLUMN paused_by       text,
-    ADD COLUMN pause_reason    text;
+    ADD COLUMN pause_reason    text,
+    ADD COLUMN stops           integer NOT NULL DEFAULT 0;  -- how often its runs have been asked to end
