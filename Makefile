@@ -50,7 +50,7 @@ soak: $(INSTALLED) ## Tests that take minutes: a million events, memory flat
 	@$(BIN)/pytest -m soak -n 0
 
 mutants: $(INSTALLED) ## Break the code on purpose: the tests must notice
-	@$(BIN)/python tools/mutants.py
+	@$(BIN)/python -m tools.mutants
 
 lock: $(INSTALLED) ## requirements.lock, from pyproject.toml, with the newest versions
 	@$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --quiet --upgrade \

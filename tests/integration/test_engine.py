@@ -208,6 +208,22 @@ def test_a_checkpoint_moves_to_events_and_not_to_the_horizon(users: Service) -> 
     assert users.checkpoint("reader") < horizon
 
 
+def test_a_marker_that_is_taken_late_is_no_lost_history(users: Service) -> None:
+    """It puts the horizon behind the checkpoint: what is there is read all the same."""
+    users.consuming("reader", record, STREAM)
+    users.append(STREAM, numbered(3))
+    users.run("reader")
+    with psycopg.connect(users.local_url) as late:  # has read the head long ago
+        late.execute(
+            "SELECT pg_advisory_xact_lock_shared(eventferry.marker_key(number), 1)"
+            " FROM eventferry.streams"
+        )
+        assert users.local.horizon(STREAM).position < users.checkpoint("reader")
+        assert users.look("reader").end is End.IN_FLIGHT
+    assert users.run("reader").end is End.CAUGHT_UP
+    assert users.recorded() == [1, 2, 3]
+
+
 # ---- many runners
 
 
