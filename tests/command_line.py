@@ -30,6 +30,7 @@ stream_name = "users-stream"
 stream_names = ["users-stream"]
 environment = "shared"
 handler = "handlers:handle"
+attempts = 1
 
 [consuming.long-projection]
 stream_names = ["users-stream"]

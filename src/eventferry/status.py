@@ -1,9 +1,12 @@
 """How a service's projections are: running or not, how far, what holds them back, what failed.
 
 Reads, and writes nothing; locks nothing that a runner wants. The state is derived, so that a dead
-runner does not look alive:
+runner does not look alive. The first that is true:
 
-    failed     its failure is recorded, and nobody has retried it
+    deleted    somebody has deleted it, and nobody has reset it since
+    paused     somebody has paused it, or it has paused itself
+    failed     its last attempt has failed, and nobody has retried it
+    retrying   an attempt has failed, and the next one is due at a known time
     waiting    a stream that it reads does not exist, or it may not ferry to the shared one
     running    somebody holds its checkpoint now, or a long run has said lately that it lives
     never run  it has no checkpoint yet
@@ -19,21 +22,26 @@ from typing import Any, Literal
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
 from eventferry.engine.ferry import refusal
+from eventferry.parking import Parked
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registered, Registry
 from eventferry.store._async import observe
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
-State = Literal["failed", "waiting", "running", "never run", "idle"]
+State = Literal[
+    "deleted", "paused", "failed", "retrying", "waiting", "running", "never run", "idle"
+]
 
 LAG_LIMIT = 100_000
 """A lag is counted exactly up to here; one more means "more"."""
+PARKED_SHOWN = 3
+"""Parked events of a projection of which the errors are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +50,9 @@ class InFlight:
 
     stream: str
     pid: int | None
-    """Of its backend; None: a prepared transaction, or one that may not be seen."""
+    """Of its backend; None: a prepared transaction."""
+    prepared: str | None
+    """Its name, if it is a prepared transaction."""
     user: str | None
     application: str | None
     client: str | None
@@ -50,7 +60,11 @@ class InFlight:
     state: str | None
     """What the backend does: `active`, `idle in transaction`, …"""
     since: datetime | None
-    """When its transaction began."""
+    """When its transaction began; None: it may not be seen."""
+    open_s: float | None
+    """Seconds since then, by the clock of the store."""
+    unseen_by: str | None
+    """The role that may not see the client, the state and the age, which needs a grant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +98,36 @@ class Failure:
     event_type: str | None
     failed_at: datetime | None
     attempts: int
+    """Of the event, so far; a retry begins to count again."""
+    allowed: int
+    """How many there are to be."""
+    is_final: bool
+    """Whether it was the last one, so that the projection stands still until it is retried."""
+    next_attempt_at: datetime | None
+    """While it is retrying."""
+    due_s: float | None
+    """Seconds until then, by the clock of the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """That a projection is not to go on."""
+
+    at: datetime
+    by: str | None
+    """A person, or `eventferry`, where it has paused itself."""
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedEvents:
+    """What a projection has set aside."""
+
+    events: int
+    entities: int
+    """Of how many entities they are; an event without one counts as one."""
+    first: tuple[Parked, ...]
+    """The first ones that have failed; others wait behind them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +147,9 @@ class ProjectionStatus:
     """What holds its reading back."""
     failure: Failure | None
     """The last one, until its event has been dealt with."""
+    paused: Pause | None
+    parked: ParkedEvents | None
+    """None: nothing is."""
     runner: str | None
     """Who runs it: host:pid of a long run, or the pid of the backend that has its checkpoint."""
 
@@ -139,19 +186,25 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
         )
         for kind in ("producing", "consuming")
     }
+    parked = await _parked(pools.local, [p.name for p in projections])
     return [
         await _status(
             pools,
             p,
             registered.get(p.name),
             [c for c in checkpoints[p.kind] if c.projection == p.name],
+            parked.get(p.name),
         )
         for p in projections
     ]
 
 
 async def _status(
-    pools: Pools, projection: Projection, known: Registered | None, found: list[_Checkpoint]
+    pools: Pools,
+    projection: Projection,
+    known: Registered | None,
+    found: list[_Checkpoint],
+    parked: ParkedEvents | None,
 ) -> ProjectionStatus:
     pool = pools.of(projection.environment)
     streams = await _streams(pool, projection.streams, {c.stream: c.position for c in found})
@@ -168,7 +221,8 @@ async def _status(
         mode="background" if projection.background else "on demand",
         queue=projection.queue,
         state=state(
-            failed=known is not None and known.state == "failed",
+            known.state if known else None,
+            paused=known is not None and known.paused_at is not None,
             complete=waiting is None,
             runs=runner is not None,
             has_run=bool(found),
@@ -176,15 +230,36 @@ async def _status(
         waiting=waiting,
         streams=streams,
         in_flight=await _in_flight(pool, projection.streams),
-        failure=_failure(known),
+        failure=_failure(projection, known),
+        paused=_pause(known),
+        parked=parked,
         runner=runner or None,
     )
 
 
-def state(*, failed: bool, complete: bool, runs: bool, has_run: bool) -> State:
-    """The word for what is known of a projection; see the head of this module."""
-    if failed:
-        return "failed"
+def state(
+    recorded: Literal["idle", "retrying", "failed", "deleted"] | None,
+    *,
+    paused: bool,
+    complete: bool,
+    runs: bool,
+    has_run: bool,
+) -> State:
+    """The word for what is known of a projection; see the head of this module.
+
+    Args:
+        recorded: What its service's local store says; None: it does not know it.
+        paused: Whether it is not to go on.
+        complete: Whether everything is there that it needs.
+        runs: Whether somebody runs it now.
+        has_run: Whether it has a checkpoint.
+    """
+    if recorded == "deleted":
+        return "deleted"
+    if paused:
+        return "paused"
+    if recorded in ("failed", "retrying"):
+        return recorded
     if not complete:
         return "waiting"
     if runs:
@@ -198,7 +273,13 @@ def _missing(projection: Projection, streams: Sequence[StreamStatus]) -> str | N
     return f"{missing}: the {projection.environment} store does not have it" if missing else None
 
 
-def _failure(known: Registered | None) -> Failure | None:
+def _pause(known: Registered | None) -> Pause | None:
+    if known is None or known.paused_at is None:
+        return None
+    return Pause(at=known.paused_at, by=known.paused_by, reason=known.pause_reason)
+
+
+def _failure(projection: Projection, known: Registered | None) -> Failure | None:
     if known is None or known.error is None:
         return None
     return Failure(
@@ -210,7 +291,26 @@ def _failure(known: Registered | None) -> Failure | None:
         event_type=known.failing_event_type,
         failed_at=known.failed_at,
         attempts=known.attempts,
+        # what is no event's failure does not go away by itself
+        allowed=projection.attempts if known.failing_event_id else 1,
+        is_final=known.state == "failed",
+        next_attempt_at=known.next_attempt_at,
+        due_s=known.due_s,
     )
+
+
+async def _parked(pool: Pool, names: list[str]) -> dict[str, ParkedEvents]:
+    first: dict[str, list[Parked]] = {}
+    async with pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+        await cursor.execute(sql.query("first_parked"), (names, PARKED_SHOWN))
+        for row in await cursor.fetchall():
+            first.setdefault(row.pop("projection"), []).append(Parked(**row))
+        await cursor.execute(sql.query("count_all_parked"), (names,))
+        return {
+            name: ParkedEvents(**row, first=tuple(first.get(name, ())))
+            for row in await cursor.fetchall()
+            if (name := row.pop("projection"))
+        }
 
 
 async def _checkpoints(pool: Pool, service: str, names: Iterable[str]) -> list[_Checkpoint]:

@@ -6,13 +6,14 @@ import io
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from eventferry.cli.event import Line, appends, batches
-from eventferry.cli.projection import _ago, shown_lag
 from eventferry.cli.report import Screen
 from eventferry.cli.retrying import Start, verdict
+from eventferry.cli.status import ago, shown_lag
 from eventferry.event import Event
 from eventferry.status import Failure, ProjectionStatus, State, StreamStatus, state
 from tests.command_line import cloud_event
@@ -74,23 +75,31 @@ def test_a_lag_is_exact_up_to_100_000(lag: int | None, shown: str) -> None:
 )
 def test_a_time_is_said_as_an_age(age_s: float, shown: str) -> None:
     now = datetime(2026, 1, 31, tzinfo=UTC)
-    assert _ago(now - timedelta(seconds=age_s), now) == shown
+    assert ago(now - timedelta(seconds=age_s), now) == shown
 
 
 @pytest.mark.parametrize(
-    ("failed", "complete", "runs", "has_run", "word"),
+    ("recorded", "paused", "complete", "runs", "has_run", "word"),
     [
-        (True, False, True, True, "failed"),
-        (False, False, True, True, "waiting"),
-        (False, True, True, False, "running"),
-        (False, True, False, False, "never run"),
-        (False, True, False, True, "idle"),
+        ("deleted", True, False, True, True, "deleted"),
+        ("failed", True, False, True, True, "paused"),
+        ("retrying", True, True, False, True, "paused"),
+        ("idle", True, False, True, True, "paused"),
+        ("failed", False, False, True, True, "failed"),
+        ("retrying", False, False, True, True, "retrying"),
+        ("idle", False, False, True, True, "waiting"),
+        (None, False, False, False, False, "waiting"),
+        ("idle", False, True, True, False, "running"),
+        ("idle", False, True, False, False, "never run"),
+        (None, False, True, False, False, "never run"),
+        ("idle", False, True, False, True, "idle"),
     ],
 )
 def test_the_state_is_derived(
-    failed: bool, complete: bool, runs: bool, has_run: bool, word: State
+    recorded: Any, paused: bool, complete: bool, runs: bool, has_run: bool, word: State
 ) -> None:
-    assert state(failed=failed, complete=complete, runs=runs, has_run=has_run) == word
+    derived = state(recorded, paused=paused, complete=complete, runs=runs, has_run=has_run)
+    assert derived == word
 
 
 FAILURE = Failure(
@@ -102,6 +111,10 @@ FAILURE = Failure(
     event_type=None,
     failed_at=None,
     attempts=1,
+    allowed=1,
+    is_final=False,
+    next_attempt_at=None,
+    due_s=None,
 )
 
 
@@ -122,6 +135,8 @@ def found(
         streams=(stream,),
         in_flight=(),
         failure=failure,
+        paused=None,
+        parked=None,
         runner=None,
     )
 

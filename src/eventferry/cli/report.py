@@ -80,7 +80,13 @@ class Screen:
         self.line()
 
 
-STYLES = {"failed": "bold red", "running": "green", "waiting": "yellow"}
+STYLES = {
+    "failed": "bold red",
+    "running": "green",
+    "retrying": "yellow",
+    "waiting": "yellow",
+    "paused": "yellow",
+}
 
 
 def _printable(text: str, file: TextIO) -> str:
