@@ -1,5 +1,5 @@
 -- service, projection; `deaths`: batches from here that have ended without a word
 SELECT stream, store, incarnation, position, event_id, replay_until, held, stops,
-       greatest(0, eventferry.batches_begun(projection) - max(begun) OVER ()) AS deaths
+       eventferry.batch_deaths(eventferry.batch_count(projection), max(begun) OVER ()) AS deaths
   FROM eventferry.checkpoints
  WHERE service = %s AND projection = %s

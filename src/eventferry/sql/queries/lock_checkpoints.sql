@@ -8,7 +8,7 @@ WITH said AS MATERIALIZED (
     SELECT set_config('idle_in_transaction_session_timeout', %s::text, true),
            set_config('statement_timeout', coalesce(%s::text, current_setting('statement_timeout')), true)
 ), locked AS MATERIALIZED (
-    SELECT stream, store, incarnation, position, event_id, held, stops
+    SELECT stream, store, incarnation, position, event_id, held, stops, begun
       FROM eventferry.checkpoints
      WHERE service = %s AND projection = %s
        FOR UPDATE SKIP LOCKED
@@ -16,12 +16,13 @@ WITH said AS MATERIALIZED (
     SELECT coalesce(every(locked.stream IS NOT NULL), true) AS all_locked,
            coalesce(every((locked.incarnation, locked.position, locked.event_id)
                           IS NOT DISTINCT FROM (wanted.incarnation, wanted.position, wanted.event_id)), true) AS in_place,
-           coalesce(bool_or(locked.held OR locked.stops <> wanted.stops), false) AS halted
+           coalesce(bool_or(locked.held OR locked.stops <> wanted.stops), false) AS halted,
+           (SELECT max(begun) FROM locked) AS begun
       FROM unnest(%s::text[], %s::uuid[], %s::uuid[], %s::bigint[], %s::uuid[], %s::integer[])
            AS wanted (stream, store, incarnation, position, event_id, stops)
       LEFT JOIN locked USING (stream, store)
 )
 SELECT all_locked, in_place, halted, pg_current_xact_id()::text,
-       CASE WHEN counted AND all_locked AND in_place AND NOT halted THEN eventferry.begin_batch(name) END,
+       CASE WHEN counted AND all_locked AND in_place AND NOT halted THEN eventferry.begin_batch(name, begun) END,
        counted AND EXISTS (SELECT FROM eventferry.parked_events WHERE projection = name)
   FROM said, seen, (VALUES (%s, %s)) AS parameters (counted, name)
