@@ -251,6 +251,30 @@ CREATE FUNCTION eventferry.marker_key(number smallint) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN ((17734 << 16) + number);
 
+-- Name: open_appends(text[]); Type: FUNCTION; Schema: eventferry; Owner: -
+
+CREATE FUNCTION eventferry.open_appends(names text[]) RETURNS TABLE(stream text, pid integer, prepared text, "user" text, application text, client text, state text, since timestamp with time zone, open_s double precision, unseen_by text)
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    SELECT streams.name, marker.pid, prepared.gid, coalesce(activity.usename, prepared.owner),
+           nullif(activity.application_name, ''), host(activity.client_addr), activity.state, began.at,
+           extract(epoch FROM clock_timestamp() - began.at)::float8,
+           CASE WHEN activity.pid IS NOT NULL AND activity.state IS NULL THEN current_user END
+      FROM eventferry.streams
+      JOIN pg_locks AS marker
+        ON marker.locktype = 'advisory' AND marker.objsubid = 2 AND marker.mode = 'ShareLock'
+       AND marker.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND marker.classid = eventferry.marker_key(streams.number)::oid
+      LEFT JOIN pg_stat_activity AS activity ON activity.pid = marker.pid
+      LEFT JOIN (pg_locks AS own JOIN pg_prepared_xacts AS prepared ON prepared.transaction = own.transactionid)
+        ON own.locktype = 'transactionid' AND own.mode = 'ExclusiveLock' AND own.pid IS NULL
+       AND own.virtualtransaction = marker.virtualtransaction AND marker.pid IS NULL
+     CROSS JOIN LATERAL (VALUES (coalesce(activity.xact_start, prepared.prepared))) AS began (at)
+     WHERE streams.name = ANY (names)
+     ORDER BY began.at NULLS FIRST, marker.pid
+$$;
+
 -- Name: refuse_change(); Type: FUNCTION; Schema: eventferry; Owner: -
 
 CREATE FUNCTION eventferry.refuse_change() RETURNS trigger
