@@ -62,26 +62,33 @@ def moved(checkpoints: Checkpoints, marks: Iterable[Mark]) -> Checkpoints:
     )
 
 
-def require_same_store(checkpoints: Checkpoints, horizon: Horizon, projection: str) -> None:
-    """Refuses to read on in another store, or in a re-created stream.
+def require_same_store(
+    checkpoints: Checkpoints, horizon: Horizon, projection: str, store: str
+) -> None:
+    """Refuses to read on in another store, or in a re-created stream; `store`: for messages.
 
     Raises:
         HistoryMismatch: it is not the one that the checkpoint came from.
     """
     for checkpoint, incarnation in zip(checkpoints, horizon.incarnations, strict=True):
+        has_read = (
+            f"projection {projection!r} has read {checkpoint.stream!r} up to position "
+            f"{checkpoint.position}"
+        )
         if checkpoint.store != horizon.store:
             raise HistoryMismatch(
-                f"projection {projection!r} has read {checkpoint.stream!r} up to position "
-                f"{checkpoint.position} from store {checkpoint.store}, but this is store "
-                f"{horizon.store}. Is the URL right? If the store was replaced on purpose, give "
-                "the projection a new name"
+                f"{has_read} of store {checkpoint.store}, but {store} is store {horizon.store}. "
+                "Nothing was handled. Is the URL wrong? Has another service the same name? Correct "
+                f"that, then `eventferry projections retry {projection}`. If this store has taken "
+                f"the other's place: `eventferry projections reset {projection} --to last-common` "
+                "goes on behind the last event that both have; if there is none, from the start"
             )
         if checkpoint.incarnation != incarnation:
             raise HistoryMismatch(
-                f"projection {projection!r} has read {checkpoint.stream!r} up to position "
-                f"{checkpoint.position}, but the stream has been dropped and created again since "
-                f"(then {checkpoint.incarnation}, now {incarnation}). Give the projection a new "
-                "name to read the new stream from its start"
+                f"{has_read}, but the stream has been dropped and created again since (it was "
+                f"{checkpoint.incarnation}, and is {incarnation} in {store}). Nothing was handled. "
+                f"To read the new one from its start: `eventferry projections reset {projection} "
+                "--to start`; only what comes from now on: `--to now`"
             )
 
 
@@ -126,6 +133,9 @@ def _lost(checkpoint: Checkpoint, found: Mark | None, projection: str) -> Histor
     return HistoryMismatch(
         f"projection {projection!r} has read {checkpoint.stream!r} up to event "
         f"{checkpoint.event_id} at position {checkpoint.position}, but {there}: the store has lost "
-        "or changed its history (restored from a backup? a standby promoted that lacked commits?). "
-        "Nothing was handled. Restore the store, or give the projection a new name to start again"
+        "or changed its history (restored from a backup? a standby promoted that lacked commits? a "
+        "crash with fsync off?). Nothing was handled. If a store that has the event can be put "
+        f"back, do, then `eventferry projections retry {projection}`. To go on with this one: "
+        f"`eventferry projections reset {projection} --to last-common`, back to the last event "
+        "that is still there"
     )

@@ -170,7 +170,7 @@ async def look(
         UnknownStream: there is no such stream.
     """
     seen = await horizon(conn, [c.stream for c in checkpoints], store)
-    require_same_store(checkpoints, seen, projection)
+    require_same_store(checkpoints, seen, projection, store)
     return seen
 
 

@@ -49,20 +49,23 @@ def test_checkpoints_move_to_the_last_event_of_their_stream() -> None:
 
 
 def test_the_same_store_is_read_on() -> None:
-    require_same_store((at("a", 1), at("b", 0)), HORIZON, "p")
+    require_same_store((at("a", 1), at("b", 0)), HORIZON, "p", "local store")
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"store": UUID(int=9)}, "from store .*0001, but this is store .*0009. Is the URL right"),
+        (
+            {"store": UUID(int=9)},
+            "of store .*0001, but local store is store .*0009. .* Is the URL wrong",
+        ),
         ({"incarnations": (A, UUID(int=9))}, "'b' up to position 4, but .* created again"),
         ({"incarnations": (A, None)}, "created again"),
     ],
 )
 def test_another_store_or_stream_is_refused(change: dict[str, Any], match: str) -> None:
     with pytest.raises(HistoryMismatch, match=match):
-        require_same_store((at("a", 1), at("b", 4)), replace(HORIZON, **change), "p")
+        require_same_store((at("a", 1), at("b", 4)), replace(HORIZON, **change), "p", "local store")
 
 
 @pytest.mark.parametrize(
