@@ -41,6 +41,8 @@ class Move:
     before: int | None
     """The position; None: there is none yet."""
     after: int
+    events: int
+    """How many there are between: to be handled again, or left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,16 @@ class Control:
     async def parked(self, *, entity: str | None = None, event: UUID | None = None) -> list[Parked]:
         """The parked events, in order: all, or those of an entity, or one."""
         return await self._parking.find(entity=entity, event=event)
+
+    async def unparked_next(
+        self, *, entity: str | None = None, event: UUID | None = None
+    ) -> list[Parked]:
+        """What `unpark` would hand to the handler, in order.
+
+        Raises:
+            ProjectionError: another parked event of the entity comes before it.
+        """
+        return await self._parking.plan(entity=entity, event=event)
 
     async def unpark(self, *, entity: str | None = None, event: UUID | None = None) -> Unparked:
         """Hands parked events to the handler, in order, as `Parking.unpark` does."""
@@ -292,14 +304,8 @@ class Control:
 
     async def _moves(self, after: Checkpoints) -> list[Move]:
         before = await checkpoints_of(self.pools, self.projection)
-        return [
-            Move(
-                stream=c.stream,
-                before=before[c.stream].position if c.stream in before else None,
-                after=c.position,
-            )
-            for c in after
-        ]
+        async with self.pools.of(self.projection.environment).connection() as conn:
+            return [await _move(conn, before.get(c.stream), c) for c in after]
 
     def _delete_checkpoints(self, stream: str | None = None) -> Change:
         which = {"service": self._service, "projection": self._name, "stream": stream}
@@ -343,6 +349,20 @@ class Control:
     @property
     def _target(self) -> Pool:
         return target_of(self.pools, self.projection)
+
+
+async def _move(conn: AsyncConnection[Any], before: Checkpoint | None, after: Checkpoint) -> Move:
+    count = 0
+    if before is not None:
+        ends = sorted((before.position, after.position))
+        cursor = await conn.execute(sql.on_stream("count_between", after.stream), ends)
+        (count,) = await cursor.fetchone() or (0,)
+    return Move(
+        stream=after.stream,
+        before=before.position if before else None,
+        after=after.position,
+        events=count,
+    )
 
 
 async def _last_found(

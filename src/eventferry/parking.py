@@ -78,6 +78,16 @@ class Parking:
             )
             return await cursor.fetchall()
 
+    async def plan(self, *, entity: str | None = None, event: UUID | None = None) -> list[Parked]:
+        """What `unpark` would hand to the handler, in order.
+
+        Raises:
+            ProjectionError: another parked event of the entity comes before it.
+        """
+        asked = await self.find(entity=entity, event=event)
+        await self._require_first(asked, event)
+        return [parked for line in _lines(asked) for parked in line]
+
     async def unpark(self, *, entity: str | None = None, event: UUID | None = None) -> Unparked:
         """Hands parked events to the handler, in order; what succeeds is parked no longer.
 
@@ -87,8 +97,7 @@ class Parking:
         Raises:
             ProjectionError: another parked event of the entity comes before it.
         """
-        asked = await self.find(entity=entity, event=event)
-        await self._require_first(asked, event)
+        asked = await self.plan(entity=entity, event=event)
         failed: list[tuple[str, str]] = []
         handled = 0
         try:

@@ -12,6 +12,7 @@ number of workers may run the same projections, on any machine: the checkpoint's
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -57,6 +58,10 @@ class Worker:
         """Ends the batches that are being handled, then the worker. Safe at any time."""
         self._stopping.set()
         self._wake_up(self._wake)
+
+    def is_asked_to_stop(self, ended: Ended) -> bool:
+        """Whether a run has seen that somebody has asked this worker to end."""
+        return self.stops is not None and ended.stops not in (None, self.stops)
 
     async def run(self) -> None:
         """Runs until `stop` is called.
@@ -181,7 +186,7 @@ class Worker:
         )
         ended = await run()
         self.on_ended(projection, ended)
-        if self.stops is not None and ended.stops not in (None, self.stops):
+        if self.is_asked_to_stop(ended):
             self.stop()
         return ended
 
@@ -287,9 +292,11 @@ def chosen(
         ]
     for name in names:
         if name not in config.projections:
+            close = difflib.get_close_matches(name, config.projections, n=1)
             raise UnknownProjection(
-                f"{config.path.name} has no projection {name!r}; it has "
-                f"{', '.join(sorted(config.projections)) or 'none'}"
+                f"{config.path.name} has no projection {name!r}; "
+                + (f"did you mean {close[0]!r}? " if close else "")
+                + f"it has {', '.join(sorted(config.projections)) or 'none'}"
             )
     return [config.projections[name] for name in names]
 

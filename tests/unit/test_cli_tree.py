@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import typer
@@ -32,6 +33,18 @@ def commands(group: Any, *above: str) -> Iterator[tuple[str, ...]]:
 
 COMMANDS = list(commands(typer.main.get_command(app)))
 EVERY_COMMAND = pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("create", "append", "read", "start", "stop", "resume"), ("a-name",)),
+    **dict.fromkeys(("delete", "reset"), ("a-name", "--yes")),
+    "pause": ("a-name", "--reason", "why"),
+    "skip": ("a-name", "--event", str(UUID(int=1)), "--reason", "why"),
+    "unpark": ("a-name", "--all"),
+    "add-stream": ("a-name", "a-stream"),
+    "remove-stream": ("a-name", "a-stream", "--yes"),
+}
+"""What commands can't do without, by their last word."""
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -90,8 +103,7 @@ def test_without_a_configuration_it_says_where_it_has_looked(
         pytest.skip("it brings its own")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EVENTFERRY_CONFIG", raising=False)
-    needed = ["a-name"] if words[0] in ("streams", "events", "producing", "consuming") else []
-    arguments = needed if words != ("streams", "list") else []
+    arguments = NEEDED.get(words[-1], ())
 
     code, out, err = run(*words, *arguments)
     code_json, out_json, _ = run("--json", *words, *arguments)

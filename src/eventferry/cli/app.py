@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from eventferry.cli import event, migrate, projection, running, show, stream
+from eventferry.cli import (
+    audit,
+    control,
+    event,
+    migrate,
+    projection,
+    resetting,
+    running,
+    show,
+    stream,
+    unparking,
+)
 from eventferry.cli.call import Call, ConfigOption, JsonOption, path
 from eventferry.cli.failure import failure
 from eventferry.cli.report import WRONG, Problem, Report, Screen, envelope
@@ -31,7 +42,9 @@ migrate.add_to(app)
 stream.add_to(app)
 event.add_to(app)
 running.add_to(app)
-projection.add_to(app)
+projections = projection.add_to(app)
+for commands in (control, unparking, resetting, audit):
+    commands.add_to(projections)
 show.add_to(app)
 
 # typer brings its own click, or uses the installed one: this is the class in either

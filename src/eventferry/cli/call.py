@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from eventferry.config import Config
+    from eventferry.projection import Projection
 
 
 USER_VARIABLE = "EVENTFERRY_USER"
@@ -90,6 +91,9 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON object.", show_default=False)
 ]
 NameArgument = Annotated[str, typer.Argument(help="Of the projection.", show_default=False)]
+NamesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Of projections; all by default.")
+]
 EnvironmentOption = Annotated[
     Environment, typer.Option("--environment", help="Which store: the service's own, or all's.")
 ]
@@ -167,6 +171,30 @@ def who() -> str:
     except (KeyError, OSError):  # a container whose user has no name
         user = f"uid {os.getuid()}"
     return f"{user}@{socket.gethostname()}"
+
+
+def position_or(*words: str) -> Callable[[str], str | int]:
+    """A parser of one of the words, or of a position."""
+
+    def position(text: str) -> str | int:
+        if text in words:
+            return text
+        if not (text.isascii() and text.isdigit()):
+            raise typer.BadParameter(f"expected {', '.join(words)} or a position, not {text!r}")
+        return int(text)
+
+    return position
+
+
+def chosen_or_all(config: Config, names: list[str] | None) -> list[Projection]:
+    """The named projections, or all.
+
+    Raises:
+        UnknownProjection: the configuration has none of this name.
+    """
+    from eventferry.worker import chosen
+
+    return chosen(config, names) if names else list(config.projections.values())
 
 
 def url_of(config: Config, environment: Environment) -> str:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eventferry.cli.call import Call, NameArgument, command, seconds
+from eventferry.cli.control import add_stop
+from eventferry.cli.controlling import wrong_kind
 from eventferry.cli.report import FAILED, WRONG, Problem, Report, Screen, in_one_line
+from eventferry.cli.standing import way_out
 
 if TYPE_CHECKING:
     from eventferry.config import Config
@@ -92,6 +95,7 @@ def add_to(app: typer.Typer) -> None:
         )
         app.add_typer(group, name=kind)
         _add_start(group, kind)
+        add_stop(group, kind)
 
 
 def _add_start(group: typer.Typer, kind: str) -> None:
@@ -112,19 +116,30 @@ def _add_start(group: typer.Typer, kind: str) -> None:
     ) -> Report:
         """Run one projection in the foreground.
 
-        Whatever its mode; until told to end.
+        Whatever its mode; until told to end, by a signal or by `stop`.
 
-        With --until-idle the exit code is 1 if it failed, or if its stream does not exist.
+        The exit code is 1 if it has failed, is paused or deleted. With --until-idle also if it
+        fails now, or if its stream does not exist.
         """
+        from eventferry.cli import standing
         from eventferry.worker import chosen
 
         config = call.config(import_handlers=True)
         projections = chosen(config, [name])
         other = projections[0].kind
         if other != kind:
-            message = f"{name!r} is a {other} projection: eventferry {other} start {name}"
-            return Report(problems=(Problem("WrongKind", message),), code=WRONG)
-        return _foreground(config, projections, until_idle=until_idle, for_s=for_s, level=log_level)
+            return wrong_kind(call, name, other)
+        known = asyncio.run(standing.known(config, name))
+        if known and (problem := standing.problem(known)):
+            return Report(problems=(problem,), code=FAILED)
+        return _foreground(
+            config,
+            projections,
+            until_idle=until_idle,
+            for_s=for_s,
+            level=log_level,
+            stops=known.stops if known else 0,
+        )
 
 
 def _nothing_to_run(config: Config, queue: str) -> Report:
@@ -165,9 +180,11 @@ class Tally:
             return
         if ended.end is End.WAITING:
             log.warning("projection %s waits: %s", name, ended.error)
+        if ended.end is End.PAUSED:
+            log.warning("projection %s is paused: %s", name, ended.error)
         if ended.end is End.FAILED:
             log.error(
-                "projection %s stands still: %s. %s", name, in_one_line(ended.error), _way_out(name)
+                "projection %s stands still: %s. %s", name, in_one_line(ended.error), way_out(name)
             )
 
 
@@ -179,19 +196,24 @@ def _foreground(
     level: LogLevel,
     for_s: float | None = None,
     concurrency: int = 1,
+    stops: int | None = None,
 ) -> Report:
-    """Runs the projections here until they are idle, time is up, or a signal comes."""
+    """Runs the projections here until they are idle, time is up, or they are told to end."""
     from eventferry.worker import Worker
 
     _log_to_stderr(level)
     tally = Tally({p.name: 0 for p in projections})
     worker = Worker(
-        config=config, projections=projections, concurrency=concurrency, on_ended=tally.ended
+        config=config,
+        projections=projections,
+        concurrency=concurrency,
+        stops=stops,
+        on_ended=tally.ended,
     )
     _log_start(config, projections, until_idle=until_idle)
     signalled = asyncio.run(_run(worker, until_idle=until_idle, for_s=for_s))
-    verdict = {} if signalled else tally.last
-    return _report(tally, verdict)
+    is_told = signalled or any(map(worker.is_asked_to_stop, tally.last.values()))
+    return _report(tally, {} if is_told else tally.last)
 
 
 async def _run(worker: Worker, *, until_idle: bool, for_s: float | None) -> bool:
@@ -244,18 +266,11 @@ def ended_badly(last: dict[str, Ended]) -> tuple[Problem, ...]:
     found = []
     for name, ended in last.items():
         if ended.end is End.FAILED:
-            message = f"projection {name} failed: {in_one_line(ended.error)}. {_way_out(name)}"
+            message = f"projection {name} failed: {in_one_line(ended.error)}. {way_out(name)}"
             found.append(Problem("ProjectionFailed", message))
         if ended.end is End.WAITING:
             found.append(Problem("UnknownStream", f"projection {name} waits: {ended.error}"))
     return tuple(found)
-
-
-def _way_out(name: str) -> str:
-    return (
-        f"`eventferry projections status {name}` shows where; "
-        f"when it is fixed: `eventferry projections retry {name}`"
-    )
 
 
 def _log_to_stderr(level: LogLevel) -> None:
