@@ -151,7 +151,28 @@ def _applied(conn: psycopg.Connection[Any]) -> list[tuple[int, str, bool]]:
 def _claim(conn: psycopg.Connection[Any], store: str, kind: StoreKind, service: str | None) -> None:
     """Records whose store it is, or checks that it is still the same one's."""
     conn.execute(sql.query("claim_store"), (kind, service))
-    row = conn.execute("SELECT service, kind FROM eventferry.store").fetchone()
+    require_own(conn, store, kind, service)
+
+
+def require_own(
+    conn: psycopg.Connection[Any], store: str, kind: StoreKind, service: str | None
+) -> None:
+    """Refuses a store of another kind, or of another service.
+
+    Raises:
+        StoreError: it is one.
+    """
+    refuse_foreign(conn.execute(sql.query("whose_store")).fetchone(), store, kind, service)
+
+
+def refuse_foreign(
+    row: tuple[str | None, str] | None, store: str, kind: StoreKind, service: str | None
+) -> None:
+    """The same, of what the store says of itself: whose it is, and which kind.
+
+    Raises:
+        StoreError: as `require_own`.
+    """
     if row and row[1] != kind:
         whose = f"the local store of service {row[0]!r}" if row[1] == "local" else "a shared store"
         raise StoreError(

@@ -12,6 +12,7 @@ import typer
 
 from eventferry.cli import (
     audit,
+    check,
     control,
     event,
     migrate,
@@ -45,6 +46,7 @@ running.add_to(app)
 projections = projection.add_to(app)
 for commands in (control, unparking, resetting, audit):
     commands.add_to(projections)
+check.add_to(app)
 show.add_to(app)
 
 # typer brings its own click, or uses the installed one: this is the class in either
