@@ -1,0 +1,2 @@
+-- service and kind of the store
+SELECT service, kind FROM eventferry.store
