@@ -46,7 +46,7 @@ generate: $(INSTALLED) ## The sync modules from the async ones, the Python refer
 	@$(BIN)/python tools/async_to_sync.py
 	@$(BIN)/python -m tools.reference
 
-soak: $(INSTALLED) ## Tests that take minutes: a million events, memory flat
+soak: $(INSTALLED) ## Tests that take minutes: a million events, hundreds of faults
 	@$(BIN)/pytest -m soak -n 0
 
 mutants: $(INSTALLED) ## Break the code on purpose: the tests must notice

@@ -27,14 +27,14 @@ SETTINGS = {
 
 
 @contextmanager
-def running_server() -> Iterator[EmbeddedServer]:
-    """A server with nothing in it, on a Unix socket and a free TCP port."""
+def running_server(port: int | None = 0) -> Iterator[EmbeddedServer]:
+    """A server with nothing in it, on a Unix socket and a free TCP port (None: no port)."""
     if PROGRAMS is not None and not (PROGRAMS / "postgres").exists():
         pytest.fail(f"EVENTFERRY_TEST_POSTGRES asks for what {PROGRAMS} lacks", pytrace=False)
     # Not pytest's tmp_path: as root, PostgreSQL runs as a user who may not enter it.
     folder = Path(tempfile.mkdtemp(prefix="eventferry-test-"))
     try:
-        with EmbeddedServer(folder, 0, SETTINGS, programs=PROGRAMS) as server:
+        with EmbeddedServer(folder, port, SETTINGS, programs=PROGRAMS) as server:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)

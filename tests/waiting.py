@@ -15,13 +15,13 @@ PATIENCE_S = float(os.environ.get("EVENTFERRY_TEST_PATIENCE_S", "30"))
 """After this long a test gives up. Far more than anything takes: it is no measurement."""
 
 
-def until(condition: Callable[[], T], what: str = "") -> T:
+def until(condition: Callable[[], T], what: str = "", *, patience_s: float = PATIENCE_S) -> T:
     """Asks again and again, until the answer is true; returns it.
 
     Raises:
         AssertionError: it has not become true.
     """
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"still not so: {what or condition}; {answer!r}"
         time.sleep(0.005)
