@@ -184,7 +184,7 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
             service,
             [p.name for p in projections if p.kind == kind],
         )
-        for kind in ("producing", "consuming")
+        for kind in {p.kind for p in projections}  # who only consumes may not see shared ones
     }
     parked = await _parked(pools.local, [p.name for p in projections])
     return [

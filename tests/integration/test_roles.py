@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 
-from eventferry import End, EventStore, run
+from eventferry import Context, End, EventStore, RecordedEvent, run
 from eventferry.engine.ferry import refusal
 from tests.command_line import CommandLine
 from tests.conftest import MakeDatabase
@@ -21,10 +22,18 @@ from tests.waiting import until
 
 STREAM = "users-stream"
 HOWTO = (REPOSITORY / "docs/howto/least-privileges.md").read_text()
-EVERYBODY, PRODUCER, CONSUMER, LOCAL, APPENDS = re.findall(
+EVERYBODY, PRODUCER, CONSUMER, LOCAL, APPENDS, COMMANDS = re.findall(
     r"^```sql\n(.*?)^```", HOWTO, re.DOTALL | re.MULTILINE
 )
 ROLES = ("users", "mails")
+READER = """
+service = "mails"
+
+[consuming.reader]
+stream_names = ["users-stream"]
+environment = "shared"
+handler = "handlers:handle"
+"""
 
 
 def grant(url: str, *statements: str) -> None:
@@ -53,8 +62,9 @@ def services(make_database: MakeDatabase, shared: str) -> Iterator[tuple[Service
         store.create_stream(STREAM)
     grant(shared, *(f"CREATE ROLE {role} LOGIN" for role in ROLES), EVERYBODY)
     grant(urls["users"], LOCAL, APPENDS)
-    for statement in LOCAL.splitlines()[:3]:  # where `mails` has no stream of its own
-        grant(urls["mails"], statement.replace("users;", "mails;"))
+    for statement in LOCAL.splitlines():
+        if "streams." not in statement:  # `mails` has no stream of its own
+            grant(urls["mails"], statement.replace("users;", "mails;"))
     grant(urls["mails"], "GRANT CREATE ON SCHEMA public TO mails")
     mails.create_effects()
     users.producing("ferry", STREAM)
@@ -87,6 +97,67 @@ def test_the_least_privileges_are_enough(services: tuple[Service, Service], shar
     assert users.run("second").handled == 6
     assert mails.run("reader").end is End.CAUGHT_UP
     assert mails.recorded() == [1, 2, 3, 4, 5, 6]
+
+
+def refuse(event: RecordedEvent, context: Context) -> None:
+    raise ValueError(f"a bug at {event.data['n']}")
+
+
+def test_they_are_enough_to_get_over_failures(
+    services: tuple[Service, Service], shared: str, tmp_path: Path
+) -> None:
+    users, mails = services
+    create_shared_stream(shared)
+    grant(shared, PRODUCER, CONSUMER)
+    users.append(STREAM, numbered(3, entity_id="1"))
+    users.run("ferry")
+    users.control("ferry", lambda it: it.pause("a while"))
+    assert users.look("ferry").end is End.PAUSED
+    users.control("ferry", lambda it: it.resume())
+    users.control("ferry", lambda it: it.stop())
+    assert users.run("ferry").end is End.CAUGHT_UP
+
+    options: dict[str, Any] = {"environment": "shared", "backoff": timedelta(days=1)}
+    mails.consuming("reader", refuse, STREAM, attempts=2, **options)
+    assert mails.look("reader").end is End.RETRYING
+    theirs = CommandLine(tmp_path, mails.local_url, mails.shared_url)
+    theirs.write(READER)
+    for command in (("projections", "status"), ("projections", "audit"), ("check",)):
+        done = theirs.process(*command)
+        assert (done.code, done.err) == (0, ""), done
+    assert mails.retry() == ["reader"]
+    mails.consuming("reader", refuse, STREAM, **options)
+    assert mails.look("reader").end is End.FAILED
+    failing = mails.failure("reader").failing_event_id
+    assert failing is not None
+    mails.control("reader", lambda it: it.skip(failing, "a test"))
+    mails.consuming("reader", refuse, STREAM, on_failure="park", **options)
+    assert mails.run("reader").end is End.CAUGHT_UP
+    mails.consuming("reader", record, STREAM, **options)
+    assert mails.control("reader", lambda it: it.unpark()).left == 0
+    assert mails.recorded() == [2, 3]
+
+
+def test_for_some_commands_one_more_is_needed(
+    services: tuple[Service, Service], shared: str
+) -> None:
+    users, mails = services
+    create_shared_stream(shared)
+    grant(shared, PRODUCER, CONSUMER)
+    users.append(STREAM, numbered(3))
+    users.run("ferry")
+    mails.run("reader")
+    for service, name in ((users, "ferry"), (mails, "reader")):
+        with pytest.raises(pg.InsufficientPrivilege):
+            service.control(name, lambda it: it.reset("start"))
+    grant(shared, COMMANDS)
+    grant(mails.local_url.replace("//mails@", "//postgres@"), COMMANDS.replace("users;", "mails;"))
+    for service, name in ((users, "ferry"), (mails, "reader")):
+        service.control(name, lambda it: it.reset("start"))
+        assert service.run(name).handled == 3
+        service.control(name, lambda it: it.delete())
+        assert service.look(name).end is End.PAUSED
+    assert mails.recorded() == [1, 2, 3, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
