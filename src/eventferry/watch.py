@@ -139,6 +139,7 @@ class Watch:
                     new = dict(await cursor.fetchall())
             except Exception as error:
                 log.warning("could not poll: %s", error, exc_info=_bug(error))
+                await self.pool.drain()  # the pool's other connections are hardly any better
                 continue
             looked_at = seen.head if seen.in_flight == 0 else -1
             self._wake_readers(s for s, position in new.items() if position > heads.get(s, -1))

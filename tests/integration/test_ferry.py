@@ -7,8 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from eventferry import End, Event, RecordedEvent
+from eventferry.embedded import EmbeddedServer
 from eventferry.engine import ferry
 from eventferry.engine._async import move as engine_move
 from tests.conftest import MakeService
@@ -206,6 +208,28 @@ def test_a_ferry_that_freezes_is_ended_by_the_server_and_does_its_page_again(
     known = users.known("ferry")
     assert known is not None
     assert (known.state, known.error) == ("idle", None)
+
+
+def test_the_server_soon_notices_that_the_machine_of_a_ferry_has_vanished(
+    users: Service, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a COPY, say, where no timeout of the transaction strikes."""
+    seen = []
+
+    async def move(conn: Any, *arguments: Any) -> bool:
+        settings = await conn.execute(
+            "SELECT current_setting('tcp_keepalives_' || name)::int"
+            " FROM unnest('{idle,interval,count}'::text[]) AS name"
+        )
+        seen.append([row[0] for row in await settings.fetchall()])
+        return await engine_move(conn, *arguments)
+
+    monkeypatch.setattr(ferry, "move", move)
+    database = str(conninfo_to_dict(users.shared_url)["dbname"])
+    users.shared_url = server.url(database, tcp=True)
+    users.append(STREAM, numbered(1))
+    assert users.run("ferry").end is End.CAUGHT_UP
+    assert seen == [[15, 5, 3]]
 
 
 def test_another_event_under_the_same_id_fails_the_ferry_and_is_named(users: Service) -> None:

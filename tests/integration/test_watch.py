@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import IsolationLevel
+from psycopg_pool import AsyncConnectionPool
 
 from eventferry import Context, End, RecordedEvent
+from eventferry.connection import options
+from eventferry.watch import Watch
 from tests.conftest import MakeService
 from tests.services import (
     NEVER,
@@ -24,7 +28,7 @@ from tests.services import (
     sleeping,
     terminate,
 )
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 STREAM = "users-stream"
 
@@ -245,6 +249,42 @@ def test_the_poll_finds_what_was_open_when_it_looked_first(users: Service) -> No
         until(lambda: (last := worker.last("reader")) and last.end is End.IN_FLIGHT)
         conn.commit()
         until(lambda: users.recorded() == [1, 2])
+
+
+def test_a_poll_that_finds_its_connection_broken_tries_no_other_old_one(
+    users: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a restart of the server each of them would cost a poll."""
+
+    async def poll() -> None:
+        async with AsyncConnectionPool(
+            users.local_url, kwargs=options("test"), min_size=4, open=False
+        ) as pool:
+            await pool.wait()
+            woken = asyncio.Event()
+            watch = Watch(
+                environment="local",
+                pool=pool,
+                listen_url=None,
+                poll_s=SOON.total_seconds(),
+                readers={"reader": (STREAM,)},
+                wake=lambda _names: woken.set(),
+            )
+            query(
+                users.local_url,
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name = 'eventferry test'",
+            )
+            polling = asyncio.create_task(watch.poll())
+            async with asyncio.timeout(PATIENCE_S):
+                await woken.wait()
+            polling.cancel()
+
+    users.append(STREAM, numbered(1))
+    asyncio.run(poll())
+    assert [r.message[:14] for r in caplog.records if r.name == "eventferry.watch"] == [
+        "could not poll"
+    ]
 
 
 def test_a_retry_wakes_the_worker_whatever_its_projection_reads(

@@ -3,10 +3,15 @@
 -- checkpoints; whether its batches are counted, and events of it may be parked; projection.
 -- Locks them until the end of the transaction; one that another runner has locked is left out.
 -- From here on, a runner that freezes is ended by the server, and its transaction with it.
+-- None of its timeouts strikes while it waits for the rows of a COPY: there it is the connection that
+-- must be looked at, or a machine that vanishes would hold a ferry's stream for two hours.
 -- A batch is counted only if it begins: if all checkpoints are there, in their place, and not held.
 WITH said AS MATERIALIZED (
     SELECT set_config('idle_in_transaction_session_timeout', %s::text, true),
-           set_config('statement_timeout', coalesce(%s::text, current_setting('statement_timeout')), true)
+           set_config('statement_timeout', coalesce(%s::text, current_setting('statement_timeout')), true),
+           set_config('tcp_keepalives_idle', '15', true),
+           set_config('tcp_keepalives_interval', '5', true),
+           set_config('tcp_keepalives_count', '3', true)
 ), locked AS MATERIALIZED (
     SELECT stream, store, incarnation, position, event_id, held, stops, begun
       FROM eventferry.checkpoints
