@@ -27,7 +27,7 @@ LOOK_S = 0.1
 GRACE_POLLS = 3
 """Poll intervals in which a worker should have picked up what was retried."""
 
-Verdict = Literal["done", "failed", "picked up", "not picked up"]
+Verdict = Literal["done", "failed", "paused", "picked up", "not picked up"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +85,14 @@ def verdict(start: Start, now: ProjectionStatus) -> Verdict:
     """What has become of a retried projection."""
     if now.state == "failed":
         return "failed"
+    if now.state == "paused":
+        return "paused"
     positions = {s.stream: s.position for s in now.streams}
     moved = positions != start.positions
     there = all((positions[stream] or 0) >= target for stream, target in start.targets.items())
     if there and (moved or now.failure is None):
         return "done"
-    if moved or now.state == "running" or now.failure is None:
+    if moved or now.state in ("running", "retrying") or now.failure is None:
         return "picked up"
     return "not picked up"
 
@@ -202,7 +204,7 @@ def _followed(
                 screen.line(f"{name}: caught up")
 
     report = _report(
-        {n: o if o in ("done", "failed") else "late" for n, o in outcomes.items()}, show=""
+        {n: "late" if o.endswith("picked up") else o for n, o in outcomes.items()}, show=""
     )
     return replace(report, show=show, problems=found, code=FAILED if found else 0)
 
@@ -226,6 +228,9 @@ def _problem(
         return Problem(
             "ProjectionFailed", f"{name} failed again{event}: {in_one_line(failure.error)}"
         )
+    if outcome == "paused":
+        message = f"{name} is paused; to let it go on: eventferry projections resume {name}"
+        return Problem("ProjectionPaused", message)
     lag = result[1].lag if result else None
     behind = "" if lag is None else f", {lag:,} events behind"
     message = f"{name} is not done after {wait_s:g} s{behind}. It goes on if a worker runs it"
