@@ -19,7 +19,7 @@ import pytest
 from eventferry import Context, End, Event, RecordedEvent
 from tests.command_line import CommandLine
 from tests.conftest import MakeService
-from tests.services import NEVER, Service, numbered, open_transactions, query, record
+from tests.services import NEVER, RunningWorker, Service, numbered, open_transactions, query, record
 from tests.waiting import PATIENCE_S, until, wait_for_lock
 
 STREAM = "users-stream"
@@ -104,6 +104,12 @@ def open_append(users: Service, n: int) -> Iterator[psycopg.Connection[Any]]:
         yield conn
 
 
+def until_looked(worker: RunningWorker) -> None:
+    """Returns when the worker has had a look that began after this was called."""
+    looks = len(worker.ended)
+    until(lambda: len(worker.ended) > looks + 1, "the worker has looked")
+
+
 def typed(*types: str, first: int = 1) -> list[Event]:
     return [Event(type_, {"n": n}) for n, type_ in enumerate(types, first)]
 
@@ -120,10 +126,11 @@ def status(commands: CommandLine, name: str = "mails") -> dict[str, Any]:
 def test_an_event_of_a_transaction_that_stays_open_is_not_lost(users: Service) -> None:
     """(A) Later events commit first, and the reader is at them."""
     users.consuming("reader", record, STREAM)
-    with users.worker("reader"):
+    with users.worker("reader") as worker:
         for n in range(1, 30, 3):
             with open_append(users, n):
                 users.append(STREAM, numbered(2, n + 1))
+                until_looked(worker)
         until(lambda: len(users.recorded()) == 30, "all are handled")
     assert users.recorded() == list(range(1, 31))
 
@@ -131,11 +138,12 @@ def test_an_event_of_a_transaction_that_stays_open_is_not_lost(users: Service) -
 def test_the_events_after_a_gap_are_not_lost(users: Service) -> None:
     """(B) One of them, and many, whose appends were rolled back."""
     users.consuming("reader", record, STREAM)
-    with users.worker("reader"):
+    with users.worker("reader") as worker:
         for gaps in (1, 500, 1):
             with open_append(users, 0) as conn:
                 users.local.append(STREAM, numbered(gaps), connection=conn)
                 users.append(STREAM, numbered(2))
+                until_looked(worker)
                 conn.rollback()
             users.append(STREAM, numbered(1, 3))
         until(lambda: len(users.recorded()) == 9, "all are handled")
