@@ -71,7 +71,7 @@ class Faults:
                 except IndexError:
                     return
                 chance = random.Random(f"{self.seed} {number}")
-                time.sleep(chance.uniform(0.0, 0.5))
+                time.sleep(chance.uniform(0.0, 1.0))
                 until(lambda: strike(chance), f"{kind} strikes", patience_s=2 * PATIENCE_S)  # noqa: B023
                 with self._lock:
                     self.count[kind] += 1
@@ -93,7 +93,7 @@ class Faults:
     def _crash(self, store: Store, chance: random.Random) -> bool:
         with store.lock:
             store.server.stop(crash=True)
-            time.sleep(chance.uniform(0.0, 2.0))
+            time.sleep(chance.uniform(0.0, 1.0))
             store.server.start()
         return True
 

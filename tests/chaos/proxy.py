@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -86,6 +86,7 @@ class Proxy:
         await self._over.wait()
         server.close()
         await self._cut()
+        await asyncio.sleep(0.05)  # the loop closes the sockets of what has been cut
 
     async def _cut(self) -> int:
         connections = list(self._connections)
@@ -98,28 +99,25 @@ class Proxy:
         connection = asyncio.create_task(self._connected(reader, writer))
         self._connections.add(connection)
         connection.add_done_callback(self._connections.discard)
+        # here, as a task that is cut before it has begun does nothing at all
+        connection.add_done_callback(lambda _: writer.transport.abort())
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A connection from its beginning to its end; both sides of it end without a word."""
-        writers = [writer]
+        """A connection from its beginning to its end, which comes without a word."""
+        await self._passable.wait()
         try:
-            await self._passable.wait()
-            with suppress(OSError):  # nobody is there
-                there, back = await asyncio.open_unix_connection(self.target)
-                writers.append(back)
-                pumps = [
-                    asyncio.create_task(self._pump(*way))
-                    for way in ((reader, back), (there, writer))
-                ]
-                try:
-                    await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for pump in pumps:
-                        pump.cancel()
-                    await asyncio.gather(*pumps, return_exceptions=True)
+            there, back = await asyncio.open_unix_connection(self.target)
+        except OSError:  # nobody is there
+            return
+        ways = ((reader, back), (there, writer))
+        pumps = [asyncio.create_task(self._pump(*way)) for way in ways]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for each in writers:
-                each.transport.abort()
+            back.transport.abort()
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):

@@ -20,7 +20,7 @@ from eventferry import Event, EventStore, StoreUnavailable, VersionConflict
 Outcome = Literal["committed", "rolled back", "unknown"]
 
 ENTITIES = 20
-PACE_S = 0.05
+PACE_S = 0.15
 """Between two transactions of a writer: handlers must keep up with all of them."""
 
 
