@@ -124,15 +124,15 @@ class Parking:
         """Handles an entity's parked events, and those that come to them meanwhile."""
         assert self.projection.handler is not None
         effect = handler_effect_of(self.pools, self.projection, self.projection.handler)
-        first, handled = line[0], 0
+        first, handled, size = line[0], 0, UNPARK_SIZE
         try:
             while line:
-                events = await self._read(line[:UNPARK_SIZE])
+                events = await self._read(line[:size])
                 checkpoints = tuple((await checkpoints_of(self.pools, self.projection)).values())
                 outcome = await effect.unpark(checkpoints, events, attempt=line[0].attempts + 1)
                 if isinstance(outcome, Failed) and not outcome.alone:
-                    events = events[: max(1, outcome.index)]  # the good ones before it
-                    outcome = await effect.unpark(checkpoints, events, attempt=line[0].attempts + 1)
+                    size = 1  # one by one, up to the failing one: the good ones before it are kept
+                    continue
                 if isinstance(outcome, Failed):
                     await self._failed_again(outcome)
                     return handled, outcome

@@ -332,6 +332,23 @@ def test_the_good_ones_before_it_are_kept_when_one_fails_again(users: Service) -
     assert parked_numbers(users) == [2, 3]
 
 
+@KINDS
+@pytest.mark.parametrize("bad", [1, 2, 3, 4])
+def test_of_parked_events_the_one_that_fails_is_blamed(users: Service, kind: Any, bad: int) -> None:
+    """Of a `handle_batch` that fails, nobody knows at first which one it is."""
+    handler = kind(1)
+    users.consuming("reader", handler, STREAM, on_failure="park")
+    users.append(STREAM, of_entities("a", "a", "a", "a"))
+    users.run("reader")
+    handler.poison = {bad, 4}
+    done = users.control("reader", lambda it: it.unpark())
+    assert (done.handled, done.left, len(done.failed)) == (bad - 1, 5 - bad, 1)
+    assert parked_numbers(users) == list(range(bad, 5))
+    first, *behind = parked(users)
+    assert first.error == f"RuntimeError: poison {bad}, attempt {first.attempts}"
+    assert [p.error for p in behind] == [None] * (4 - bad)
+
+
 def test_one_event_is_unparked_if_it_is_its_entitys_first(users: Service) -> None:
     handler = Failing(1)
     users.consuming("reader", handler, STREAM, on_failure="park")
