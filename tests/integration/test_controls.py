@@ -6,11 +6,14 @@ import asyncio
 
 import pytest
 
+from eventferry.control import Control
 from eventferry.engine._sync import Context
+from eventferry.errors import ProjectionError
 from eventferry.event import RecordedEvent
 from eventferry.history import Action, actions
 from eventferry.pools import Pools
-from eventferry.run import End
+from eventferry.registry import Registry
+from eventferry.run import End, Ended, Run
 from tests.conftest import MakeService
 from tests.services import Service, numbered, record
 
@@ -29,6 +32,46 @@ def audit(service: Service) -> list[Action]:
             return await actions(pools, list(service.projections.values()), 100)
 
     return asyncio.run(read())
+
+
+@pytest.mark.parametrize("action", ["pause", "stop"])
+def test_a_page_that_was_read_before_is_not_handled_after_it(users: Service, action: str) -> None:
+    """Whatever a person says between two batches holds for the next one."""
+    projection = users.consuming("reader", record, "a-stream", batch_size=2)
+    users.append("a-stream", numbered(5))
+
+    async def interrupted() -> Ended:
+        async with Pools(users.config) as pools:
+            await Registry(pools.local).register(projection)
+            control = Control(pools=pools, projection=projection, who="a test")
+
+            async def interrupt() -> None:
+                await (control.pause("a look") if action == "pause" else control.stop())
+
+            return await Run(pools=pools, projection=projection, on_backlog=interrupt)()
+
+    ended = asyncio.run(interrupted())
+    assert ended.end is (End.PAUSED if action == "pause" else End.STOPPED)
+    assert users.recorded() == []
+
+
+def test_no_other_event_than_the_failing_one_is_skipped(users: Service) -> None:
+    def fail(event: RecordedEvent, context: Context) -> None:
+        record(event, context)
+        if event.data["n"] == 2:
+            raise RuntimeError
+
+    users.consuming("reader", fail, "a-stream")
+    users.append("a-stream", numbered(3))
+    users.run("reader")
+    first, second, third = (event.id for event in users.local.read("a-stream"))
+    for other in (first, third):
+        with pytest.raises(ProjectionError, match=f"fails: that is {second}"):
+            users.control("reader", lambda it, other=other: it.skip(other, "a mistake"))  # type: ignore[misc]
+    assert users.run("reader").end is End.FAILED
+    users.control("reader", lambda it: it.skip(second, "it is wrong"))
+    assert users.run("reader").end is End.CAUGHT_UP
+    assert users.recorded() == [1, 3]
 
 
 def test_batches_before_a_reset_are_no_deaths_after_it(users: Service) -> None:

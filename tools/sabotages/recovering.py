@@ -13,6 +13,8 @@ from tools.sabotages import (
 )
 
 POLICIES = f"{TESTS}/test_failure_policies.py"
+CONTROLS = f"{TESTS}/test_cli_controls.py"
+CONTROL = "src/eventferry/control.py"
 DEATHS = f"{TESTS}/test_outage_and_death.py"
 
 SABOTAGES = (
@@ -100,26 +102,12 @@ SABOTAGES = (
     sabotage(
         "blamed for the first death",
         f"{DEATHS}::test_an_event_on_which_workers_happened_to_be_killed_is_not_blamed",
-        (RUN, "DEATHS = 3\n", "DEATHS = 1\n"),
+        (RUN, "        if deaths < DEATHS and not is_known:\n", "        if False:\n"),
     ),
     sabotage(
         "after a death, no batches of one",
         f"{DEATHS}::test_an_event_that_ends_its_processes_is_found_and_blamed",
         (RUN, "        if deaths or self.troubles.at == page.begin:\n", "        if False:\n"),
-    ),
-    sabotage(
-        "batches counted by drawing",
-        f"{DEATHS}::test_a_crash_of_the_server_is_no_death_of_a_process",
-        (
-            f"{RECOVERY}/02_batches.sql",
-            "RETURN setval(to_regclass(eventferry.batch_counter(projection)),",
-            "RETURN nextval(to_regclass(eventferry.batch_counter(projection)));",
-        ),
-        (
-            f"{RECOVERY}/02_batches.sql",
-            "              eventferry.batches_begun(projection) + 1);",
-            "",
-        ),
     ),
     sabotage(
         "a failed batch counted as a death",
@@ -149,5 +137,58 @@ SABOTAGES = (
         "outages of all events added up",
         f"{DEATHS}::test_outages_at_different_events_are_nobodys_failure",
         (RUN, "self.count + 1 if at == self.at else 1", "self.count + 1"),
+    ),
+    # ---- controls
+    sabotage(
+        "a batch begun in spite of a pause",
+        f"{TESTS}/test_controls.py::test_a_page_that_was_read_before_is_not_handled_after_it",
+        (
+            f"{QUERIES}/lock_checkpoints.sql",
+            "coalesce(bool_or(locked.held OR locked.stops <> wanted.stops), false) AS halted",
+            "false AS halted",
+        ),
+    ),
+    sabotage(
+        "a deleted projection brought back by starting it",
+        f"{CONTROLS}::test_what_is_deleted_is_brought_back_by_nothing_but_a_reset",
+        (RUN, '        if known.state == "deleted":\n', "        if False:\n"),
+    ),
+    sabotage(
+        "a reset apart from its handler's",
+        f"{CONTROLS}::test_a_reset_that_raises_changes_nothing",
+        (
+            ENGINE,
+            "                await self.reset(self._context(conn, 1))\n",
+            "                with suppress(Exception): await self.reset(self._context(conn, 1))\n",
+        ),
+        (
+            ENGINE,
+            "from contextlib import asynccontextmanager, contextmanager\n",
+            "from contextlib import asynccontextmanager, contextmanager, suppress\n",
+        ),
+    ),
+    sabotage(
+        "a stop that nobody sees",
+        f"{CONTROLS}::test_a_start_that_is_idle_ends_when_it_is_stopped_and_may_be_started_again",
+        (f"{QUERIES}/ask_to_stop.sql", "stops = stops + 1", "stops = stops"),
+    ),
+    sabotage(
+        "a skip of another event",
+        f"{TESTS}/test_controls.py::test_no_other_event_than_the_failing_one_is_skipped",
+        (CONTROL, "known.failing_event_id != event_id", "False"),
+    ),
+    sabotage(
+        "a removed stream begun again",
+        f"{TESTS}/test_controls.py::test_who_runs_with_a_removed_stream_does_not_begin_it_again",
+        (RUN, "            await self._require_its_streams()\n", ""),
+    ),
+    sabotage(
+        "a dump that blames an event for deaths",
+        "tests/acceptance/test_replication.py::test_a_dump_of_a_running_store_goes_on_in_a_fresh_cluster",
+        (
+            f"{RECOVERY}/02_batches.sql",
+            "RETURN CASE WHEN count / 1000 - count % 1000 = begun THEN count % 1000 ELSE 0 END;",
+            "RETURN count % 1000 + greatest(0, count / 1000 - count % 1000 - begun);",
+        ),
     ),
 )
