@@ -84,8 +84,7 @@ def data_folder(server: EmbeddedServer) -> Path:
 def back_up(server: EmbeddedServer) -> Path:
     """Copies the data of a running server, which is stopped meanwhile."""
     server.stop()
-    copy = server.folder / "backup"
-    shutil.rmtree(copy, ignore_errors=True)
+    copy = Path(tempfile.mkdtemp(prefix="backup-", dir=server.folder)) / "pgdata"
     subprocess.run(["cp", "-a", data_folder(server), copy], check=True)
     server.start()
     return copy

@@ -490,6 +490,7 @@ CREATE TABLE eventferry.projections (
     paused_by text,
     pause_reason text,
     stops integer DEFAULT 0 NOT NULL,
+    kept_in uuid,
     CONSTRAINT projections_environment_check CHECK ((environment = ANY (ARRAY['local'::text, 'shared'::text]))),
     CONSTRAINT projections_kind_check CHECK ((kind = ANY (ARRAY['producing'::text, 'consuming'::text]))),
     CONSTRAINT projections_state_check CHECK ((state = ANY (ARRAY['idle'::text, 'retrying'::text, 'failed'::text, 'deleted'::text])))
@@ -646,8 +647,3 @@ ALTER TABLE streams."users-stream" ENABLE ALWAYS TRIGGER mark;
 CREATE TRIGGER refuse_change BEFORE DELETE OR UPDATE OR TRUNCATE ON streams."users-stream" FOR EACH STATEMENT EXECUTE FUNCTION eventferry.refuse_change();
 
 ALTER TABLE streams."users-stream" ENABLE ALWAYS TRIGGER refuse_change;
-
--- Name: marks marks_service_projection_stream_store_fkey; Type: FK CONSTRAINT; Schema: eventferry; Owner: -
-
-ALTER TABLE ONLY eventferry.marks
-    ADD CONSTRAINT marks_service_projection_stream_store_fkey FOREIGN KEY (service, projection, stream, store) REFERENCES eventferry.checkpoints(service, projection, stream, store) ON DELETE CASCADE;

@@ -138,6 +138,9 @@ class Control:
         In one transaction, with the handler's `reset(context)`, if it has one: what it writes, the
         checkpoints, and that nothing is parked or has failed. A deleted projection begins again.
 
+        Back to a last common event, the projection does not begin again, but goes on: its handler's
+        `reset` is not called, and what was parked before that event stays so.
+
         Its streams are those of the configuration from then on.
 
         Raises:
@@ -150,13 +153,21 @@ class Control:
         known = await self._known()
         held = known is not None and known.paused_at is not None
         told = [[m.stream, m.before, m.after] for m in moves]
-        await self._start_over(
-            [
-                self._delete_checkpoints(),
-                *(self._put(c, held=held) for c in after),
-                self._entry("reset", reason, to=str(to), moves=told),
-            ]
-        )
+        changes = [
+            self._delete_checkpoints(),
+            *(self._put(c, held=held) for c in after),
+            *(self._forget_marks(c.stream, c.position) for c in after),
+            self._entry("reset", reason, to=str(to), moves=told),
+        ]
+        own = [
+            (sql.query("set_streams"), (list(self.projection.streams), self._name)),
+            (sql.query("begin_again"), (self._name,)),
+        ]
+        if to == "last-common" and any(c.position for c in after):
+            parked = [self._delete_parked(c.stream, c.position) for c in after]
+            await self._go_on(changes, [*parked, *own])
+        else:
+            await self._start_over(changes, [self._delete_parked(), *own])
         return moves
 
     async def delete(self, reason: str | None = None) -> None:
@@ -166,6 +177,7 @@ class Control:
             await local.execute(sql.query("delete_projection"), (self._name,))
             await local.execute(*self._delete_parked())
             await conn.execute(*self._delete_checkpoints())
+            await conn.execute(*self._forget_marks())
         await self._registry.wake(self._name)
 
     async def add_stream(self, stream: str, start: Start) -> int:
@@ -199,6 +211,7 @@ class Control:
             raise ProjectionError(f"projection {self._name!r} {what} {stream!r}")
         async with self._changing("remove-stream", stream=stream) as conn:
             await conn.execute(*self._delete_checkpoints(stream))
+            await conn.execute(*self._forget_marks(stream))
             await conn.execute(*self._delete_parked(stream))
             await conn.execute(sql.query("set_streams"), (left, self._name))
             failing = await self._known()
@@ -229,27 +242,27 @@ class Control:
             yield conn
             await conn.execute(*self._entry(action, reason, **details))
 
-    async def _start_over(self, changes: Sequence[Change]) -> None:
-        own: list[Change] = [
-            self._delete_parked(),
-            (sql.query("set_streams"), (list(self.projection.streams), self._name)),
-            (sql.query("begin_again"), (self._name,)),
-        ]
+    async def _start_over(self, changes: Sequence[Change], own: Sequence[Change]) -> None:
+        """Makes the changes where the checkpoints are, and its own in the local store."""
         handler = self.projection.handler
-        if handler is not None:
-            effect = handler_effect_of(self.pools, self.projection, handler)
-            try:
-                await effect.start_over([*changes, *own])
-            finally:
-                effect.close()
+        if handler is None:
+            await self._go_on(changes, own)
             return
+        effect = handler_effect_of(self.pools, self.projection, handler)
+        try:
+            await effect.start_over([*changes, *own])
+        finally:
+            effect.close()
+
+    async def _go_on(self, changes: Sequence[Change], own: Sequence[Change]) -> None:
+        """The same, without the handler."""
         async with self._target.connection() as conn, conn.transaction():
             await wait(conn, self._service, self._name, IDLE_MS)
             for query, parameters in changes:
                 await conn.execute(query, parameters)
-        async with self.pools.local.connection() as conn, conn.transaction():
-            for query, parameters in own:
-                await conn.execute(query, parameters)
+            async with self._local(conn) as local, local.transaction():
+                for query, parameters in own:
+                    await local.execute(query, parameters)
 
     async def _forget(self, parked: Parked, reason: str) -> Mark:
         mark = Mark(parked.stream, parked.position, parked.event_id)
@@ -272,16 +285,29 @@ class Control:
         return await self._last_common(await source.origin("start", None))
 
     async def _last_common(self, begin: Checkpoints) -> Checkpoints:
-        """The last events that the projection has read and the store still has."""
+        """The last events that the projection has read and the store still has.
+
+        What comes behind them is a replay no more than it was: others may stand there now.
+        """
+        before = await checkpoints_of(self.pools, self.projection)
         marks: dict[str, list[Mark]] = {}
         async with self._target.connection() as conn:
             cursor = await conn.execute(sql.query("older_marks"), (self._service, self._name))
             for row in await cursor.fetchall():
                 marks.setdefault(row[0], []).append(Mark(*row))
         async with self.pools.of(self.projection.environment).connection() as conn:
-            return tuple(
-                [replace(c, **await _last_found(conn, c, marks.get(c.stream, []))) for c in begin]
+            found = [await _last_found(conn, marks.get(c.stream, ())) for c in begin]
+        return tuple(
+            replace(
+                c,
+                position=mark.position,
+                event_id=mark.event_id,
+                replay_until=before[c.stream].replay_until if c.stream in before else 0,
             )
+            if mark
+            else c
+            for c, mark in zip(begin, found, strict=True)
+        )
 
     async def _streams(self) -> tuple[str, ...]:
         """The streams that the projection has run with, or is to; of a consuming one."""
@@ -311,8 +337,13 @@ class Control:
         which = {"service": self._service, "projection": self._name, "stream": stream}
         return sql.query("delete_checkpoints"), which
 
-    def _delete_parked(self, stream: str | None = None) -> Change:
-        return sql.query("delete_parked"), {"projection": self._name, "stream": stream}
+    def _delete_parked(self, stream: str | None = None, after: int = 0) -> Change:
+        which = {"projection": self._name, "stream": stream, "after": after}
+        return sql.query("delete_parked"), which
+
+    def _forget_marks(self, stream: str | None = None, after: int = 0) -> Change:
+        which = {"service": self._service, "projection": self._name}
+        return sql.query("forget_marks"), {**which, "stream": stream, "after": after}
 
     def _put(self, c: Checkpoint, *, held: bool) -> Change:
         return sql.query("put_checkpoint"), (
@@ -365,16 +396,13 @@ async def _move(conn: AsyncConnection[Any], before: Checkpoint | None, after: Ch
     )
 
 
-async def _last_found(
-    conn: AsyncConnection[Any], begin: Checkpoint, marks: Sequence[Mark]
-) -> dict[str, Any]:
-    """The latest of the marks that is still there."""
+async def _last_found(conn: AsyncConnection[Any], marks: Sequence[Mark]) -> Mark | None:
+    """The latest of the marks, which are of one stream, that is still there."""
     for mark in marks:
-        cursor = await conn.execute(sql.on_stream("positions", begin.stream), ([mark.event_id],))
-        row = await cursor.fetchone()
-        if row and row[1] == mark.position:
-            return {"position": mark.position, "event_id": mark.event_id}
-    return {}
+        cursor = await conn.execute(sql.on_stream("positions", mark.stream), ([mark.event_id],))
+        if await cursor.fetchone() == (mark.event_id, mark.position):
+            return mark
+    return None
 
 
 def _details(mark: Mark) -> dict[str, Any]:

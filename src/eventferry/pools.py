@@ -47,6 +47,7 @@ class Pools:
 
         Raises:
             StoreUnavailable, StoreNotMigrated, SchemaTooNew: one of the stores is not to be used.
+        StoreError: one of them is another service's.
         """
         async with AsyncExitStack() as opening:
             self.local = await self._open("local", opening)
@@ -90,6 +91,12 @@ class Pools:
             await pool.drain()
         self.handlers.drain()
 
+    def _require_own(self, found: Any, environment: str, store: str) -> None:
+        if environment == "local":
+            migration.refuse_foreign(found, store, "local", self.config.service)
+        elif self.config.shared_url != self.config.local_url:
+            migration.refuse_foreign(found, store, "shared", None)
+
     def _url(self, environment: str) -> str:
         return self.config.local_url if environment == "local" else self.config.shared_url
 
@@ -103,6 +110,8 @@ class Pools:
             async with await AsyncConnection.connect(self._url(environment), **arguments) as conn:
                 cursor = await conn.execute(sql.query("migrations"))
                 migration.require_migrated(await cursor.fetchall(), store)
+                cursor = await conn.execute(sql.query("whose_store"))
+                self._require_own(await cursor.fetchone(), environment, store)
         pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             self._url(environment),
             kwargs=arguments,

@@ -61,6 +61,8 @@ class Registered:
     pause_reason: str | None
     stops: int
     """How often its runs have been asked to end."""
+    kept_in: UUID | None
+    """Producing: the identity of the shared store that has its checkpoint; None: not known."""
     runner: str | None
     """host:pid of the last run that was long enough to say so."""
     heartbeat_at: datetime | None
@@ -201,6 +203,11 @@ class Registry:
         """Remembers where a projection is to begin, whose streams are not all there yet."""
         async with self.pool.connection() as conn:
             await conn.execute(sql.query("remember_beginning"), (seen.position, seen.head, name))
+
+    async def kept_in(self, name: str, store: UUID | None) -> None:
+        """Remembers which shared store has the checkpoint of a producing projection."""
+        async with self.pool.connection() as conn:
+            await conn.execute(sql.query("keep_in"), (store, name))
 
     async def beat(self, name: str, *, alive: bool = True) -> None:
         """Says that a run goes on here, or that it has ended."""

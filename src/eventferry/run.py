@@ -37,7 +37,7 @@ from eventferry.assembly import (
 from eventferry.checkpoint import Checkpoints, Mark
 from eventferry.connection import is_outage, translation
 from eventferry.engine.effect import Effect
-from eventferry.engine.ferry import refusal
+from eventferry.engine.ferry import refusal, require_stores
 from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Outcome
 from eventferry.errors import ProjectionError, UnknownStream
 from eventferry.event import RecordedEvent
@@ -408,6 +408,7 @@ class Run:
             self._is_new = True
             await self._create_checkpoints(source, missing)
             found = await checkpoints_of(self.pools, self.projection)
+        await self._remember_shared_store()
         return tuple(found[stream] for stream in self.projection.streams)
 
     async def _require_its_streams(self) -> None:
@@ -422,6 +423,15 @@ class Run:
             raise _Outdated(
                 f"its configuration has changed; restart this process: {error}"
             ) from error
+
+    async def _remember_shared_store(self) -> None:
+        """So that a ferry that finds no checkpoint knows whether there was one, elsewhere."""
+        known = self._registered
+        if self.projection.kind == "producing" and known and known.kept_in is None:
+            async with self._target.connection() as conn:
+                cursor = await conn.execute("SELECT id FROM eventferry.store")
+                (store,) = await cursor.fetchone() or (None,)
+            await self._registry.kept_in(self._name, store)
 
     async def _remember_beginning(self) -> None:
         """What is appended from now on is not missed, when the missing stream appears."""
@@ -438,6 +448,14 @@ class Run:
         origin = await source.origin(self.projection.start, began)
         async with self._target.connection() as conn, conn.transaction():
             if self.projection.kind == "producing":
+                await require_stores(
+                    conn,
+                    service=self._service,
+                    projection=self._name,
+                    source=origin[0].store,
+                    kept_in=known.kept_in if known else None,
+                    shown=self.pools.shown("shared"),
+                )
                 await conn.execute(sql.query("create_shared_stream"), (self._stream, self._service))
             for c in origin:
                 if c.stream in missing:

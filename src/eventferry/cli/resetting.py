@@ -63,7 +63,9 @@ def add_to(projections: typer.Typer) -> None:
         """Let a projection begin again, or go on elsewhere.
 
         First its handler's `reset(context)` is called, if it has one, in the same transaction.
-        What failed and what is parked is forgotten; a deleted projection is back.
+        What failed and what is parked is forgotten; a deleted projection is back. Not so with
+        last-common, if there is such an event: then the projection goes on, `reset` is not
+        called, and what is parked before it stays.
         """
         require_consent(call, yes or dry_run)
 
@@ -102,8 +104,14 @@ class Plan:
 
     @property
     def has_reset(self) -> bool:
+        """Whether its handler has one that is called."""
         handler = self.projection.handler
-        return handler is not None and handler.reset is not None
+        return handler is not None and handler.reset is not None and not self.goes_on
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it does not begin again, but goes on at an event that it has read."""
+        return self.to == "last-common" and any(move.after for move in self.moves)
 
     def report(self, *, is_done: bool) -> Report:
         name = self.projection.name
@@ -138,7 +146,8 @@ class Plan:
         elif self.has_reset:
             yield "its handler's reset is called, in the same transaction"
         else:
-            yield "its handler has no reset: what it has written stays"
+            without = "goes on" if self.goes_on else "has no reset"
+            yield f"its handler {without}: what it has written stays"
         if self.parked:
             yield f"{self.parked:,} parked events are dropped"
 
@@ -156,12 +165,11 @@ def _moved(move: Move, to: To) -> str:
 
 
 async def _plan(control: Control, to: To) -> Plan:
-    return Plan(
-        projection=control.projection,
-        to=to,
-        moves=await control.plan(to),
-        parked=len(await control.parked()),
-    )
+    moves, parked = await control.plan(to), await control.parked()
+    if to == "last-common":
+        ends = {move.stream: move.after for move in moves}
+        parked = [event for event in parked if event.position > ends.get(event.stream, 0)]
+    return Plan(projection=control.projection, to=to, moves=moves, parked=len(parked))
 
 
 async def _running(control: Control) -> Report | None:

@@ -5,4 +5,5 @@ ALTER TABLE eventferry.projections
     ADD COLUMN paused_at       timestamptz,
     ADD COLUMN paused_by       text,
     ADD COLUMN pause_reason    text,
-    ADD COLUMN stops           integer NOT NULL DEFAULT 0;  -- how often its runs have been asked to end
+    ADD COLUMN stops           integer NOT NULL DEFAULT 0,  -- how often its runs have been asked to end
+    ADD COLUMN kept_in         uuid;          -- producing: the identity of the store that has its checkpoint

@@ -1,4 +1,5 @@
 -- Where a checkpoint has been: what it still has in common with a store that has lost its end.
+-- They outlive it, as a reset puts another in its place.
 -- Kept every minute for a quarter of an hour, every hour for two days, then every day for a year.
 CREATE TABLE eventferry.marks (
     service    text        NOT NULL,
@@ -8,8 +9,7 @@ CREATE TABLE eventferry.marks (
     position   bigint      NOT NULL,
     event_id   uuid        NOT NULL,
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (service, projection, stream, store, position),
-    FOREIGN KEY (service, projection, stream, store) REFERENCES eventferry.checkpoints ON DELETE CASCADE
+    PRIMARY KEY (service, projection, stream, store, position)
 );
 CREATE FUNCTION eventferry.keep_mark(
     service text, projection text, stream text, store uuid, "position" bigint, event_id uuid
