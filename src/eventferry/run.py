@@ -56,6 +56,8 @@ DEATHS = 3
 """So many processes in a row that end at an event without a word are the event's fault."""
 TROUBLES = 10
 """So many outages in a row at an event, of a store that answers, are the event's fault."""
+FROZEN_COPY_S = 60.0
+"""A ferry that has stopped in the middle of a COPY for so long is ended by another one."""
 SHORT_S = 1.0
 """A run that ends within this time says nothing of itself."""
 
@@ -148,6 +150,8 @@ class Run:
     _beat_at: float = 0.0
     _deaths: int = 0
     """Batches that had ended without a word where this run began."""
+    _late: Mark | None = None
+    """The event at which the last batch was late."""
     _stops: int | None = None
     _is_new: bool = False
     """Whether this run has made its checkpoints."""
@@ -269,7 +273,7 @@ class Run:
                 outcome = await self._apply(effect, batch, attempt=attempts + 1)
             deaths = 0
             if isinstance(outcome, Failed):
-                if not outcome.alone:
+                if self._is_late_for_once(outcome) or not outcome.alone:
                     await self._excuse()
                     one_by_one = outcome.index + 1
                     continue
@@ -280,6 +284,7 @@ class Run:
             if isinstance(outcome, Halted):
                 return await self._still() or self._ended(End.STOPPED)
             if not isinstance(outcome, Applied):
+                await self._end_frozen()
                 return self._ended(End.BUSY)
             await self._applied(outcome)
             attempts = 0
@@ -323,6 +328,20 @@ class Run:
             ),
             page.work[0],
         )
+
+    def _is_late_for_once(self, failed: Failed) -> bool:
+        """Whether the event was late, and not in the batch before: this process may have been
+        frozen meanwhile, or cut off. Twice in a row, it is the handler that takes too long."""
+        before, self._late = self._late, failed.mark if failed.is_late else None
+        return failed.is_late and failed.mark != before
+
+    async def _end_frozen(self) -> None:
+        """Ends a ferry that has stopped in the middle of its COPY, and holds the shared stream."""
+        if self.projection.kind == "producing":
+            found = self._service, self._name, FROZEN_COPY_S
+            with suppress(psycopg.errors.InsufficientPrivilege):  # it runs as another role
+                async with self._target.connection() as conn:
+                    await conn.execute(sql.query("end_frozen"), found)
 
     async def _excuse(self) -> None:
         """Says that the batches that have begun and not committed have not died."""

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from eventferry import End, Event, RecordedEvent
+from eventferry import End, Event, RecordedEvent, run
 from eventferry.embedded import EmbeddedServer
 from eventferry.engine import ferry
 from eventferry.engine._async import move as engine_move
@@ -204,6 +205,25 @@ def test_a_ferry_that_freezes_is_ended_by_the_server_and_does_its_page_again(
     users.append(STREAM, numbered(3))
     assert users.run("ferry").end is End.CAUGHT_UP
     assert has_frozen
+    assert numbers(users) == [1, 2, 3]
+    known = users.known("ferry")
+    assert known is not None
+    assert (known.state, known.error) == ("idle", None)
+
+
+def test_a_ferry_that_freezes_amid_its_copy_is_ended_by_the_next_one(
+    users: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection is alive, and none of PostgreSQL's timeouts strikes there."""
+    monkeypatch.setattr(run, "FROZEN_COPY_S", 0.1)
+    users.append(STREAM, numbered(1))
+    users.run("ferry")
+    users.append(STREAM, numbered(2, first=2))
+    frozen = psycopg.connect(users.shared_url)
+    frozen.execute("SELECT FROM eventferry.checkpoints FOR UPDATE")
+    frozen.pgconn.exec_(f'COPY streams."{SHARED}" (type) FROM STDIN'.encode())
+    assert users.run("ferry").end is End.CAUGHT_UP
+    frozen.close()
     assert numbers(users) == [1, 2, 3]
     known = users.known("ferry")
     assert known is not None

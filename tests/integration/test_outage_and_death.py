@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import LiteralString
 
@@ -16,7 +17,7 @@ from eventferry.pools import Pools
 from eventferry.registry import Registry
 from eventferry.run import DEATHS, TROUBLES, Ended, Run, Troubles
 from tests.deployed import Deployed, deployed
-from tests.services import Service, numbered, query, record
+from tests.services import Service, numbered, open_transactions, query, record
 from tests.waiting import until, wait_for_lock
 
 STREAM = "users-stream"
@@ -250,6 +251,29 @@ def test_a_connection_that_is_lost_in_a_handler_is_no_failure(users: Service) ->
     assert users.run("reader").end is End.CAUGHT_UP
     assert users.recorded() == [1, 2, 3]
     assert failures(users) == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_process_that_was_frozen_once_is_forgiven_and_twice_it_is_the_handler(
+    users: Service, times: int
+) -> None:
+    """The server has ended the transaction, in either case."""
+    tried: list[int] = []
+
+    def handle(event: RecordedEvent, context: Context) -> None:
+        record(event, context)
+        tried.append(event.data["n"])
+        if len(tried) <= times:
+            until(lambda: not open_transactions(users.local_url))
+
+    timeout = timedelta(milliseconds=300)
+    users.consuming("reader", handle, STREAM, batch_size=1, handler_timeout=timeout)
+    users.append(STREAM, numbered(1))
+    ended = users.run("reader")
+    assert ended.end is (End.CAUGHT_UP if times == 1 else End.FAILED)
+    assert users.recorded() == ([1] if times == 1 else [])
+    assert len(failures(users)) == times - 1
+    assert deaths(users) == 0
 
 
 def test_the_same_outage_at_the_same_event_while_the_store_answers_is_its_failure(

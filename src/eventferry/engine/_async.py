@@ -416,6 +416,7 @@ class _Batch:
             entity_id=event.entity_id,
             index=index,
             alone=len(self.events) == 1,
+            is_late=self.is_lost,
         )
 
 

@@ -48,6 +48,8 @@ class Failed:
     """The failing event's place in the batch."""
     alone: bool
     """Whether the event was tried alone; else its batch is tried again, one by one."""
+    is_late: bool
+    """Whether it took too long and has lost its connection: frozen, perhaps, or cut off."""
     error_type: str
     """The name of the error's class: what failures are alike by."""
     error: str
@@ -71,6 +73,7 @@ class Failed:
         entity_id: str | None = None,
         index: int = 0,
         alone: bool = True,
+        is_late: bool = False,
     ) -> Self:
         """A failure as `projections status` shows it."""
         text = _said(error)
@@ -81,6 +84,7 @@ class Failed:
             entity_id=entity_id,
             index=index,
             alone=alone,
+            is_late=is_late,
             error_type=name,
             error=_kept(f"{name}: {text}" if text else name),
             traceback=_kept("".join(traceback.format_exception(error))),
