@@ -122,7 +122,7 @@ def running_standby(primary: EmbeddedServer) -> Iterator[EmbeddedServer]:
             owner = f"--reference={data_folder(primary)}"
             subprocess.run(["chown", "--recursive", owner, data], check=True)
         with standby:
-            until(lambda: streams(primary), "the standby streams")
+            until(lambda: is_streaming(primary), "the standby streams")
             yield standby
 
 
@@ -135,7 +135,7 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def streams(primary: EmbeddedServer) -> bool:
+def is_streaming(primary: EmbeddedServer) -> bool:
     """Whether its standby has all that it has, and gets the rest as it comes."""
     with psycopg.connect(primary.url()) as conn:
         state = conn.execute(

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from eventferry import migrate
+from eventferry import End, Event, StoreError, migrate
 from eventferry.embedded import EmbeddedServer
-from tests.databases import running_server
-from tests.replicas import dump, oldest_server, restore, start_dump
+from tests.databases import Databases, running_server
+from tests.replicas import (
+    dump,
+    either,
+    is_streaming,
+    make_synchronous,
+    move_roles,
+    oldest_server,
+    promote,
+    restore,
+    running_standby,
+    start_dump,
+)
 from tests.services import Service, numbered, query, record
-from tests.waiting import wait_for_lock
+from tests.waiting import until, wait_for_lock
 
 STREAM = "users-stream"
 
@@ -129,3 +142,224 @@ def identity(url: str) -> list[object]:
                   FROM pg_class WHERE relkind = 'S' AND relnamespace = 'eventferry'::regnamespace)
         """,
     )
+
+
+def test_owners_and_privileges_move_with_a_store(
+    make: Make, own_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """What a role may only do through functions of the owner, it may still do."""
+    with running_server() as old:
+        with psycopg.connect(old.url(), autocommit=True) as conn:
+            conn.execute("CREATE ROLE owner LOGIN CREATEDB")
+            conn.execute("CREATE ROLE worker LOGIN")
+            conn.execute("CREATE DATABASE users OWNER owner")
+        migrate(as_role("owner", old.url("users")), kind="local", service="users")
+        owner = make("users", as_role("owner", old.url("users")))
+        owner.create_stream(STREAM)
+        owner.create_effects()
+        for statement in WORKER:
+            owner.execute(statement)
+        users = make("users", as_role("worker", old.url("users")))
+        users.consuming("reader", record, STREAM)
+        owner.append(STREAM, numbered(3))
+        assert users.run("reader").end is End.CAUGHT_UP
+        before = rights(old.url("users"))
+
+        move_roles(old, own_server)
+        dump(old.url("users"), tmp_path / "dump", own_server.programs)
+        url = restore(tmp_path / "dump", own_server, "users")
+    assert rights(url) == before
+    there = make("users", as_role("worker", url))
+    there.projections = users.projections
+    make("users", as_role("owner", url)).append(STREAM, numbered(3, first=4))
+    assert there.run("reader").end is End.CAUGHT_UP
+    assert there.recorded() == [1, 2, 3, 4, 5, 6]
+
+
+WORKER = (
+    "GRANT USAGE ON SCHEMA eventferry, streams TO worker",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA eventferry, streams TO worker",
+    "GRANT INSERT, UPDATE ON eventferry.checkpoints, eventferry.projections TO worker",
+    "GRANT INSERT, DELETE ON eventferry.marks TO worker",
+    "GRANT SELECT, INSERT ON effects TO worker",
+)
+
+
+def as_role(role: str, url: str) -> str:
+    return url.replace("//postgres@", f"//{role}@")
+
+
+def rights(url: str) -> list[object]:
+    """Who owns what, who may what, and which functions act for their owner."""
+    return query(
+        url,
+        """
+        SELECT 'function', oid::regprocedure::text, proowner::regrole::text, prosecdef, proacl::text
+          FROM pg_proc WHERE pronamespace = 'eventferry'::regnamespace
+         UNION ALL
+        SELECT 'relation', oid::regclass::text, relowner::regrole::text, NULL, relacl::text
+          FROM pg_class WHERE relnamespace IN ('eventferry'::regnamespace, 'streams'::regnamespace)
+         ORDER BY 1, 2
+        """,
+    )
+
+
+# ---- a standby takes over
+
+
+@pytest.fixture
+def standby(own_server: EmbeddedServer) -> Iterator[Callable[[], EmbeddedServer]]:
+    """standby(): one of the own server, when the stores are there."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(running_standby(own_server))
+
+
+@contextmanager
+def writing(service: Service) -> Iterator[list[int]]:
+    """Appends events all the time, each until it is known to be there; what is known so far."""
+    known: list[int] = []
+    ending = threading.Event()
+
+    def write() -> None:
+        for n in count(1):
+            (event,) = numbered(1, first=n)
+            while not _appended(service, event):
+                pass
+            known.append(n)
+            if ending.is_set():
+                return
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield known
+    finally:
+        ending.set()
+        writer.join()
+
+
+def _appended(service: Service, event: Event) -> bool:
+    """An event that may be there already is appended once, by its id."""
+    try:
+        service.append(STREAM, event)
+    except StoreError:
+        return False
+    return True
+
+
+def test_a_synchronous_standby_takes_over_and_nothing_is_lost_or_doubled(
+    make: Make, own_server: EmbeddedServer, standby: Callable[[], EmbeddedServer]
+) -> None:
+    """Nobody says a word to writers and workers: their URL names both servers."""
+    for name in ("users", "mails"):
+        make_store(own_server, name, name)
+    make_store(own_server, "shared")
+    second = standby()
+    make_synchronous(own_server)
+    urls = {name: either(own_server, second, name) for name in ("users", "mails", "shared")}
+    users = make("users", urls["users"], urls["shared"])
+    mails = make("mails", urls["mails"], urls["shared"])
+    users.create_stream(STREAM)
+    users.producing("ferry", STREAM)
+    mails.create_effects()
+    mails.consuming("reader", record, STREAM, environment="shared")
+
+    with users.worker() as ferrying, mails.worker() as reading:
+        with writing(users) as known:
+            until(lambda: len(reading.service.recorded()) > 50)
+            own_server.stop(crash=True)
+            promote(second)
+            before = len(known)
+            until(lambda: len(known) > before + 100)
+        ferrying.until_asleep()
+        reading.until_asleep()
+    assert known == list(range(1, len(known) + 1))
+    for service, name in ((users, "ferry"), (mails, "reader")):
+        found = service.known(name)
+        assert found is not None
+        assert (found.state, found.error) == ("idle", None)
+    assert [event.data["n"] for event in users.local.read(STREAM)] == known
+    assert [event.data["n"] for event in users.shared.read(STREAM)] == known
+    assert mails.recorded() == known
+
+
+def test_a_standby_that_lacked_commits_is_noticed_and_gone_on_with(
+    make: Make,
+    own_server: EmbeddedServer,
+    databases: Databases,
+    standby: Callable[[], EmbeddedServer],
+) -> None:
+    """Of the shared store: the ferry brings again what is lost, the reader waits for a command."""
+    make_store(own_server, "shared")
+    second = standby()
+    shared_url = either(own_server, second, "shared")
+    users = make("users", databases.make("local", "users"), shared_url)
+    mails = make("mails", databases.make("local", "mails"), shared_url)
+    users.create_stream(STREAM)
+    users.producing("ferry", STREAM)
+    mails.create_effects()
+    mails.consuming("reader", record, STREAM, environment="shared")
+    users.append(STREAM, numbered(10))
+    users.run("ferry")
+    mails.run("reader")
+    until(lambda: is_streaming(own_server), "the standby has all of it")
+    second.stop()
+    users.append(STREAM, numbered(10, first=11))
+    users.run("ferry")
+    mails.run("reader")
+    lost = mails.checkpoint("reader")
+    own_server.stop(crash=True)
+    second.start()
+    promote(second)
+
+    ended = mails.run("reader")
+    assert ended.end is End.FAILED
+    assert f"at position {lost}, but the stream ends before it" in str(ended.error)
+    assert "`eventferry projections reset reader --to last-common`" in str(ended.error)
+    (move,) = mails.control("reader", lambda it: it.reset("last-common"))
+    assert move.after == mails.positions(STREAM, environment="shared")[-1]
+    assert users.run("ferry").handled == 10
+    users.append(STREAM, numbered(10, first=21))
+    users.run("ferry")
+    assert mails.run("reader").end is End.CAUGHT_UP
+    assert [event.data["n"] for event in users.shared.read(STREAM)] == list(range(1, 31))
+    assert mails.recorded() == [*range(1, 21), *range(11, 31)], "again, what was lost"
+
+
+def test_a_standby_of_a_local_store_that_lacked_commits_is_noticed_by_its_ferry(
+    make: Make,
+    own_server: EmbeddedServer,
+    databases: Databases,
+    standby: Callable[[], EmbeddedServer],
+) -> None:
+    """Its readers, whose checkpoints it has, go on by themselves."""
+    make_store(own_server, "users", "users")
+    second = standby()
+    users = make("users", either(own_server, second, "users"), databases.make("shared"))
+    users.create_stream(STREAM)
+    users.create_effects()
+    users.producing("ferry", STREAM)
+    users.consuming("reader", record, STREAM)
+    users.append(STREAM, numbered(10))
+    users.run("ferry")
+    users.run("reader")
+    until(lambda: is_streaming(own_server), "the standby has all of it")
+    second.stop()
+    users.append(STREAM, numbered(10, first=11))
+    users.run("ferry")
+    users.run("reader")
+    users.close()
+    own_server.stop(crash=True)
+    second.start()
+    promote(second)
+
+    users.append(STREAM, numbered(20, first=101))
+    assert users.run("reader").end is End.CAUGHT_UP
+    assert users.recorded() == [*range(1, 11), *range(101, 121)]
+    ended = users.run("ferry")
+    assert ended.end is End.FAILED
+    assert "has lost or changed its history" in str(ended.error)
+    users.control("ferry", lambda it: it.reset("last-common"))
+    assert users.run("ferry").end is End.CAUGHT_UP
+    ferried = [event.data["n"] for event in users.shared.read(STREAM)]
+    assert ferried == [*range(1, 21), *range(101, 121)]
