@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from eventferry.ended import End
 from eventferry.projection import OnFailure
-from eventferry.run import End
 
 DEATHS = 3
 """So many processes in a row that die at an event are its fault."""

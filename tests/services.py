@@ -32,6 +32,7 @@ from psycopg.rows import class_row
 from eventferry import sql
 from eventferry.config import Config
 from eventferry.control import Control
+from eventferry.ended import End, Ended
 from eventferry.engine._async import AsyncContext
 from eventferry.engine._sync import Context
 from eventferry.event import Event, RecordedEvent
@@ -39,7 +40,7 @@ from eventferry.handler import handler_of
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import HEARTBEAT_S, Registered, Registry
-from eventferry.run import End, Ended, Run
+from eventferry.run import Run
 from eventferry.store import EventStore
 from eventferry.worker import Worker, chosen, run_projection
 from tests.pgbouncer import DIRECT, Way

@@ -6,6 +6,7 @@ private.
 """
 
 from eventferry.config import Config, load
+from eventferry.ended import End, Ended
 from eventferry.engine._async import AsyncContext
 from eventferry.engine._sync import Context
 from eventferry.errors import (
@@ -33,7 +34,6 @@ from eventferry.event import Event, EventMapper, RecordedEvent
 from eventferry.handler import Handler
 from eventferry.migration import migrate
 from eventferry.projection import Projection
-from eventferry.run import End, Ended
 from eventferry.store import (
     Appended,
     AsyncAppended,

@@ -20,7 +20,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from itertools import count
 
 import psycopg
@@ -28,25 +27,25 @@ import psycopg
 from eventferry import sql
 from eventferry.assembly import (
     Pool,
-    checkpoints_of,
     effect_of,
     shared_stream_of,
     source_of,
     target_of,
 )
 from eventferry.checkpoint import Checkpoints, Mark
+from eventferry.claim import Claim, Outdated
 from eventferry.connection import is_outage, translation
+from eventferry.ended import End, Ended
 from eventferry.engine.effect import Effect
-from eventferry.engine.ferry import refusal, require_stores
+from eventferry.engine.ferry import refusal
 from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Outcome
-from eventferry.errors import ProjectionError, UnknownStream
+from eventferry.errors import UnknownStream
 from eventferry.event import RecordedEvent
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import HEARTBEAT_S, Registered, Registry
 from eventferry.settle import Storm, settle
 from eventferry.source import Page, Source
-from eventferry.store._async import observe
 
 log = logging.getLogger("eventferry.run")
 
@@ -60,55 +59,6 @@ FROZEN_COPY_S = 60.0
 """A ferry that has stopped in the middle of a COPY for so long is ended by another one."""
 SHORT_S = 1.0
 """A run that ends within this time says nothing of itself."""
-
-
-class End(Enum):
-    """How a run ended."""
-
-    CAUGHT_UP = "caught up"
-    """No work, and nothing in flight."""
-    IN_FLIGHT = "in flight"
-    """No work, but appends to its streams are open."""
-    BUSY = "busy"
-    """Another runner is at it: there may be work."""
-    SLICED = "sliced"
-    """Its time was up; there is work."""
-    STOPPED = "stopped"
-    """It was asked to end; there may be work."""
-    WAITING = "waiting"
-    """A stream of it does not exist (yet), or its role may not ferry to it (yet)."""
-    RETRYING = "retrying"
-    """An event has failed; it is tried again when that is due."""
-    FAILED = "failed"
-    """It stands still until it is retried."""
-    PAUSED = "paused"
-    """Somebody has paused it, or deleted it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What a run leaves."""
-
-    end: End
-    """How it ended."""
-    handled: int = 0
-    """Events dealt with, whether the handler wanted their type or not."""
-    error: str | None = None
-    """Why it failed, or what it waits for; None: neither."""
-    seconds: float = 0.0
-    """How long it took, in seconds."""
-    due_s: float | None = None
-    """Retrying: the seconds until the next attempt."""
-    stops: int | None = None
-    """How often the projection's runs had been asked to end when this one last looked."""
-
-    def after(self, earlier: Ended) -> Ended:
-        """This run and an `earlier` one as one, which ended like this one."""
-        return replace(
-            self,
-            handled=earlier.handled + self.handled,
-            seconds=earlier.seconds + self.seconds,
-        )
 
 
 OnBacklog = Callable[[], Awaitable[None]]
@@ -169,9 +119,9 @@ class Run:
         try:
             return await self._run_if_allowed(effect)
         except UnknownStream as error:
-            await self._remember_beginning()
+            await Claim(self.pools, self.projection, self._registered).wait()
             return self._ended(End.WAITING, str(error))
-        except _Outdated as error:
+        except Outdated as error:
             return self._ended(End.WAITING, str(error))
         except Exception as error:
             if is_outage(error):
@@ -209,7 +159,7 @@ class Run:
             return still
         if self.troubles.is_open:
             await self._excuse()
-        checkpoints = await self._claim(source)
+        checkpoints = await self._claim()
         is_held = any(c.held for c in checkpoints)
         if self._is_new or is_held:  # it may have been paused before there was anything to hold
             still = await self._still()
@@ -365,7 +315,7 @@ class Run:
 
     async def _settle(self, failed: Failed, page: Page) -> Applied | Ended:
         """What becomes of the failing event, unless another runner has got past it meanwhile."""
-        current = await self._claim(source_of(self.pools, self.projection))
+        current = await self._claim()
         settled = await settle(self.pools, self.projection, failed, current)
         if isinstance(settled, Applied):
             return settled
@@ -418,79 +368,11 @@ class Run:
             with suppress(Exception):
                 await ahead
 
-    async def _claim(self, source: Source) -> Checkpoints:
-        """The projection's checkpoints, which are made when it runs for the first time."""
-        found = await checkpoints_of(self.pools, self.projection)
-        missing = set(self.projection.streams) - found.keys()
-        if missing:
-            await self._require_its_streams()
-            self._is_new = True
-            await self._create_checkpoints(source, missing)
-            found = await checkpoints_of(self.pools, self.projection)
-        await self._remember_shared_store()
-        return tuple(found[stream] for stream in self.projection.streams)
-
-    async def _require_its_streams(self) -> None:
-        """Begins no stream that somebody has taken from the projection while it ran here.
-
-        Raises:
-            _Outdated: its streams are others now.
-        """
-        try:
-            await self._registry.register(self.projection)
-        except ProjectionError as error:
-            raise _Outdated(
-                f"its configuration has changed; restart this process: {error}"
-            ) from error
-
-    async def _remember_shared_store(self) -> None:
-        """So that a ferry that finds no checkpoint knows whether there was one, elsewhere."""
-        known = self._registered
-        if self.projection.kind == "producing" and known and known.kept_in is None:
-            async with self._target.connection() as conn:
-                cursor = await conn.execute("SELECT id FROM eventferry.store")
-                (store,) = await cursor.fetchone() or (None,)
-            await self._registry.kept_in(self._name, store)
-
-    async def _remember_beginning(self) -> None:
-        """What is appended from now on is not missed, when the missing stream appears."""
-        if self._registered is None or self._registered.began_head is None:
-            async with self.pools.of(self.projection.environment).connection() as conn:
-                seen = await observe(conn, self.projection.streams)
-            await self._registry.began(self._name, seen)
-
-    async def _create_checkpoints(self, source: Source, missing: set[str]) -> None:
-        known = self._registered
-        began = None
-        if known and known.began_horizon is not None and known.began_head is not None:
-            began = known.began_horizon, known.began_head
-        origin = await source.origin(self.projection.start, began)
-        async with self._target.connection() as conn, conn.transaction():
-            if self.projection.kind == "producing":
-                await require_stores(
-                    conn,
-                    service=self._service,
-                    projection=self._name,
-                    source=origin[0].store,
-                    kept_in=known.kept_in if known else None,
-                    shown=self.pools.shown("shared"),
-                )
-                await conn.execute(sql.query("create_shared_stream"), (self._stream, self._service))
-            for c in origin:
-                if c.stream in missing:
-                    await conn.execute(
-                        sql.query("create_checkpoint"),
-                        (
-                            self._service,
-                            self._name,
-                            c.stream,
-                            c.store,
-                            c.incarnation,
-                            c.position,
-                            c.event_id,
-                            c.replay_until,
-                        ),
-                    )
+    async def _claim(self) -> Checkpoints:
+        claim = Claim(self.pools, self.projection, self._registered)
+        checkpoints, is_new = await claim()
+        self._is_new |= is_new
+        return checkpoints
 
     @property
     def _name(self) -> str:
@@ -511,10 +393,6 @@ class Run:
     @property
     def _registry(self) -> Registry:
         return Registry(self.pools.local)
-
-
-class _Outdated(Exception):
-    """The projection reads other streams than this process knows of."""
 
 
 class ProcessDied(Exception):

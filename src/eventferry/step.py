@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eventferry.run import End, Ended
+from eventferry.ended import End, Ended
 
 FAILED_POLLS = 10
 """A failed projection is looked at this much less often than the poll: a retry wakes it."""

@@ -23,11 +23,12 @@ from pathlib import Path
 
 from eventferry.config import Config, load
 from eventferry.connection import is_outage, translated
+from eventferry.ended import End, Ended
 from eventferry.errors import UnknownProjection
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registry
-from eventferry.run import End, Ended, OnBacklog, Run, Troubles, nothing
+from eventferry.run import OnBacklog, Run, Troubles, nothing
 from eventferry.step import FAILED_POLLS, Step, Tries, next_step
 from eventferry.watch import Watch
 

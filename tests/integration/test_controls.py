@@ -7,13 +7,14 @@ import asyncio
 import pytest
 
 from eventferry.control import Control
+from eventferry.ended import End, Ended
 from eventferry.engine._sync import Context
 from eventferry.errors import ProjectionError
 from eventferry.event import RecordedEvent
 from eventferry.history import Action, actions
 from eventferry.pools import Pools
 from eventferry.registry import Registry
-from eventferry.run import End, Ended, Run
+from eventferry.run import Run
 from tests.conftest import MakeService
 from tests.services import Service, numbered, record
 

@@ -13,9 +13,10 @@ import pytest
 
 from eventferry import Context, End, RecordedEvent, StoreUnavailable, migrate, sql
 from eventferry.embedded import EmbeddedServer
+from eventferry.ended import Ended
 from eventferry.pools import Pools
 from eventferry.registry import Registry
-from eventferry.run import DEATHS, TROUBLES, Ended, Run, Troubles
+from eventferry.run import DEATHS, TROUBLES, Run, Troubles
 from tests.deployed import Deployed, deployed
 from tests.services import Service, numbered, open_transactions, query, record
 from tests.waiting import until, wait_for_lock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eventferry.run import End, Ended
+from eventferry.ended import End, Ended
 from eventferry.step import FAILED_POLLS, OUTAGE_S, Step, Tries, next_step
 
 POLL_S = 8.0

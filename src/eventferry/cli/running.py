@@ -20,8 +20,8 @@ from eventferry.cli.standing import way_out
 
 if TYPE_CHECKING:
     from eventferry.config import Config
+    from eventferry.ended import Ended
     from eventferry.projection import Projection
-    from eventferry.run import Ended
     from eventferry.worker import Worker
 
 log = logging.getLogger("eventferry.cli")
@@ -162,7 +162,7 @@ class Tally:
 
     def ended(self, projection: Projection, ended: Ended) -> None:
         """Counts, and logs what people should know."""
-        from eventferry.run import End
+        from eventferry.ended import End
 
         name = projection.name
         before = self.last.get(name)
@@ -261,7 +261,7 @@ def _report(tally: Tally, verdict: dict[str, Ended]) -> Report:
 
 def ended_badly(last: dict[str, Ended]) -> tuple[Problem, ...]:
     """The problems of runs that have failed, or that lack a stream."""
-    from eventferry.run import End
+    from eventferry.ended import End
 
     found = []
     for name, ended in last.items():

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from psycopg import AsyncConnection
@@ -22,7 +21,7 @@ from eventferry import sql
 from eventferry.checkpoint import moved
 from eventferry.engine._async import AsyncTransactions, Locked, lock, move
 from eventferry.engine.outcome import Applied, Failed, Outcome
-from eventferry.errors import EventIdConflict, HistoryMismatch, StoreUnavailable, TransactionLost
+from eventferry.errors import EventIdConflict, StoreUnavailable, TransactionLost
 from eventferry.projection import Projection
 from eventferry.source import Page, copy_statement
 from eventferry.store._row import COLUMNS
@@ -152,51 +151,6 @@ async def refusal(conn: AsyncConnection[Any], stream: str, store: str) -> str | 
         what = f"{store} has no stream {stream!r}, and role {role!r} may not create it there"
         todo = f"`eventferry streams create {stream} --environment shared`, then {grant}"
     return f"{what}. Ask an owner of that store for {todo}. The projection goes on by itself then"
-
-
-async def require_stores(
-    conn: AsyncConnection[Any],
-    *,
-    service: str,
-    projection: str,
-    source: UUID,
-    kept_in: UUID | None,
-    shown: str,
-) -> None:
-    """Refuses to begin a ferry where it has not been before, or beside another of the same service.
-
-    Args:
-        conn: To the shared store, in the transaction that makes the checkpoint.
-        service: Whose ferry it is.
-        projection: Its name.
-        source: The identity of the local store.
-        kept_in: That of the shared store that had its checkpoint; None: there is none yet.
-        shown: What messages call the shared store.
-
-    Raises:
-        HistoryMismatch: it is another shared store, or a service of this name ferries to it from
-            another local one.
-    """
-    await conn.execute("SELECT pg_advisory_xact_lock(17734, 3)")  # of two at once, one sees both
-    cursor = await conn.execute(sql.query("ferry_stores"), (service, source))
-    here, other, of = await cursor.fetchone() or (None, None, None)
-    if other is not None:
-        raise HistoryMismatch(
-            f"projection {projection!r} was to ferry from local store {source}, but a service of "
-            f"the same name, {service!r}, ferries from local store {other} (projection {of!r}) to "
-            f"{shown}. Nothing was ferried. Is local_url wrong? Are two services called "
-            f"{service!r}? Correct the URL, or rename one, then `eventferry projections retry "
-            f"{projection}`. If the local store has taken the other's place: `eventferry "
-            f"projections reset {of} --to last-common` first"
-        )
-    if kept_in not in (None, here):
-        raise HistoryMismatch(
-            f"projection {projection!r} has its checkpoint in shared store {kept_in}, but {shown} "
-            f"is store {here}, and has none of it. Nothing was ferried. Is shared_url wrong? "
-            f"Correct it, then `eventferry projections retry {projection}`. If this store has "
-            f"taken the other's place: `eventferry projections reset {projection} --to start` "
-            "ferries everything to it"
-        )
 
 
 Put = Callable[[AsyncConnection[Any], Page, int], Awaitable[None]]

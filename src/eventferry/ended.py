@@ -1,0 +1,55 @@
+"""How a run of a projection has ended, and what it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+
+class End(Enum):
+    """How a run ended."""
+
+    CAUGHT_UP = "caught up"
+    """No work, and nothing in flight."""
+    IN_FLIGHT = "in flight"
+    """No work, but appends to its streams are open."""
+    BUSY = "busy"
+    """Another runner is at it: there may be work."""
+    SLICED = "sliced"
+    """Its time was up; there is work."""
+    STOPPED = "stopped"
+    """It was asked to end; there may be work."""
+    WAITING = "waiting"
+    """A stream of it does not exist (yet), or its role may not ferry to it (yet)."""
+    RETRYING = "retrying"
+    """An event has failed; it is tried again when that is due."""
+    FAILED = "failed"
+    """It stands still until it is retried."""
+    PAUSED = "paused"
+    """Somebody has paused it, or deleted it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a run leaves."""
+
+    end: End
+    """How it ended."""
+    handled: int = 0
+    """Events dealt with, whether the handler wanted their type or not."""
+    error: str | None = None
+    """Why it failed, or what it waits for; None: neither."""
+    seconds: float = 0.0
+    """How long it took, in seconds."""
+    due_s: float | None = None
+    """Retrying: the seconds until the next attempt."""
+    stops: int | None = None
+    """How often the projection's runs had been asked to end when this one last looked."""
+
+    def after(self, earlier: Ended) -> Ended:
+        """This run and an `earlier` one as one, which ended like this one."""
+        return replace(
+            self,
+            handled=earlier.handled + self.handled,
+            seconds=earlier.seconds + self.seconds,
+        )
