@@ -70,5 +70,5 @@ def test_named_ones_are_run_whatever_their_queue(config: Config) -> None:
 
 
 def test_an_unknown_name_is_refused_with_those_that_there_are(config: Config) -> None:
-    with pytest.raises(UnknownProjection, match=r"no projection 'inn'; did you mean 'in'\? it has in, in-b"):
+    with pytest.raises(UnknownProjection, match=r"'inn'; did you mean 'in'\? it has in, in-b"):
         chosen(config, ["inn"])
