@@ -20,15 +20,20 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tools.sabotages import Sabotage, reading, recovering, running
+from tools.sabotages import Sabotage, identity, reading, recovering, running
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("src", "tests", "tools", "pyproject.toml")
+COPIED = ("src", "tests", "tools", "docs", "pyproject.toml")
 AT_A_TIME = 2
 PATIENCE_S = 6
 """How long a test waits for what a sabotage may have made impossible."""
 TIMEOUT_S = 120
-SABOTAGES = (*reading.SABOTAGES, *running.SABOTAGES, *recovering.SABOTAGES)
+SABOTAGES = (
+    *reading.SABOTAGES,
+    *running.SABOTAGES,
+    *recovering.SABOTAGES,
+    *identity.SABOTAGES,
+)
 
 
 def main(words: Sequence[str]) -> int:

@@ -331,6 +331,25 @@ def test_a_plan_changes_nothing(reader: tuple[Service, Rebuilt]) -> None:
     assert mails.failure("reader").error
 
 
+def test_an_event_that_came_back_to_another_place_is_not_common(services: Services) -> None:
+    """Others may stand before it there, that the projection has not read."""
+    _, mails = services
+    mails.shared.create_stream(STREAM)
+    events = numbered(3)
+    for some in (events[:1], events[1:]):
+        mails.shared.append(STREAM, some)
+        go(mails)
+    first = mails.positions(STREAM, environment="shared")[0]
+    lose_end(mails.shared_url, first)
+    mails.shared.append(STREAM, numbered(1, first=4))
+    mails.shared.append(STREAM, [events[2], events[1]])
+    require_mismatch(mails, "reader", str(events[2].id))
+    (move,) = reset(mails, "reader")
+    assert move.after == first
+    go(mails)
+    assert mails.recorded() == [1, 2, 3, 4, 3, 2]
+
+
 # ---- a stream that was dropped and created again
 
 
