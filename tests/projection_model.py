@@ -68,12 +68,12 @@ class Model:
     error: str | None = None
     tries: int = 0
     paused: bool = False
+    by_itself: bool = False
+    """Whether a storm has paused it."""
     gave_up: dict[str, set[object]] = field(default_factory=dict)
     """By error: whose events have failed for good, since it was last resumed."""
     deaths: int = 0
     """Processes in a row that have ended where it is."""
-    has_survived: bool = False
-    """Whether the last of these was no death but an outage, of which the worker will tell."""
 
     seen: Counter[str] = field(default_factory=Counter)
     """What has come about, and how often: so that a test can tell that it has seen it."""
@@ -96,24 +96,24 @@ class Model:
             pass
         return calls
 
-    def die(self, n: int, at: int) -> None:
-        """A run that dies while event `n` is handled, when all before `at` is committed."""
+    def die(self, n: int, at: int, *, is_outage: bool) -> None:
+        """A run that dies while event `n` is handled, when all before `at` is committed.
+
+        Who survives it, as an outage, says so at once.
+        """
         begun = self.at
         assert begun <= at <= n, "what died is not behind, and what was committed stays"
-        self._excuse()
         while self.at < at:
             assert isinstance(self._step(), Given)
         self.seen["death" if at == begun else "death after a batch"] += 1
-        self.deaths = self.deaths + 1 if at == begun else 1
-        self.has_survived = True
+        self.deaths = 0 if is_outage else self.deaths + 1 if at == begun else 1
 
     def _step(self, call: Callable[[int], None] = lambda _: None) -> Given | End:
         """Deals with the next event, which is returned; or says how the run ends."""
-        if self.state == "deleted" or self.paused:
+        if self.state == "deleted" or (self.paused and not self.by_itself):
             return End.PAUSED
         if self.state == "failed":
             return End.FAILED
-        self._excuse()
         if self.at == len(self.events):
             self._recovered()
             return End.CAUGHT_UP
@@ -149,8 +149,8 @@ class Model:
         alike.add(event.line)
         if len(alike) >= self.storm:
             self.seen["storm"] += 1
-            self.state, self.tries, self.paused, self.at = "idle", 0, True, event.n
-            return End.PAUSED
+            self.state, self.paused, self.by_itself, self.at = "failed", True, True, event.n
+            return End.FAILED
         self.seen[f"{self.on_failure} by policy"] += 1
         if self.on_failure == "park":
             self.parked[event.n] = True
@@ -162,10 +162,6 @@ class Model:
     def _recovered(self) -> None:
         self.state, self.failing, self.error, self.tries = "idle", None, None, 0
 
-    def _excuse(self) -> None:
-        if self.has_survived:
-            self.deaths, self.has_survived = 0, False
-
     # ---- what a person does
 
     def retry(self) -> bool:
@@ -173,16 +169,21 @@ class Model:
             return False
         self.seen["retry"] += 1
         self.state, self.tries = "idle", 0
+        if self.by_itself:
+            self.paused = self.by_itself = False
+        self.gave_up.clear()
         return True
 
     def pause(self) -> None:
-        self.paused = True
+        self.paused, self.by_itself = True, False
 
     def resume(self) -> bool:
         if not self.paused:
             return False
         self.seen["resume"] += 1
-        self.paused = False
+        if self.by_itself and self.state == "failed":
+            self.state, self.tries = "idle", 0
+        self.paused = self.by_itself = False
         self.gave_up.clear()
         return True
 
@@ -203,15 +204,16 @@ class Model:
     ) -> tuple[int, int]:
         """How many events were handled, and how many have failed again.
 
-        Where it dies, what was parked of that entity stays so.
+        Where it dies, what comes before is kept.
         """
         handled = failed = 0
         for line in self._lines(entity, n):
             count = self._good(line)
             good, bad = line[:count], line[count : count + 1]
-            if dies_at in good + bad:
+            is_dead = dies_at is not None and dies_at in good + bad
+            if dies_at is not None and is_dead:
                 self.seen["death while unparking"] += 1
-                break
+                good, bad = [n for n in good if n < dies_at], []
             self.seen["unpark"] += len(good)
             self.seen["unpark, and fail again"] += len(bad)
             self.seen["unpark some of an entity"] += bool(good and bad)
@@ -220,6 +222,8 @@ class Model:
             self.handled += good
             self.parked |= dict.fromkeys(bad, True)
             handled, failed = handled + len(good), failed + len(bad)
+            if is_dead:
+                break
         return handled, failed
 
     def would_unpark(self) -> list[int]:
@@ -248,8 +252,9 @@ class Model:
         self.seen["reset where some are parked"] += bool(self.parked)
         self._recovered()
         self.begin = self.at = to
-        self.handled, self.parked, self.deaths = [], {}, 0
+        self.handled, self.deaths = [], 0
+        self.parked = {n: failed for n, failed in self.parked.items() if n < to}
 
     def delete(self) -> None:
         self._recovered()
-        self.state, self.paused, self.parked = "deleted", False, {}
+        self.state, self.paused, self.by_itself, self.parked = "deleted", False, False, {}

@@ -55,14 +55,23 @@ class Control:
     """For the audit."""
 
     async def pause(self, reason: str) -> None:
-        """Lets no run go on until it is resumed; the batch that is being handled is over."""
-        await self._require_known()
+        """Lets no run go on until it is resumed; the batch that is being handled is over.
+
+        Raises:
+            ProjectionError: it has been deleted.
+        """
+        await self._require_there()
         async with self._changing("pause", reason) as conn, self._local(conn) as local:
             await local.execute(sql.query("pause_projection"), (self.who, reason, self._name))
             await self._hold(conn, True)
 
     async def resume(self) -> bool:
-        """Lets runs go on; False: it was not paused."""
+        """Lets runs go on; False: it was not paused.
+
+        Raises:
+            ProjectionError: it has been deleted.
+        """
+        await self._require_there()
         known = await self._known()
         found = await checkpoints_of(self.pools, self.projection)
         if (known is None or known.paused_at is None) and not any(c.held for c in found.values()):
@@ -76,7 +85,11 @@ class Control:
         """Ends the run that goes on, after its batch; whoever has work then begins another.
 
         A process that runs the projection alone (`producing start`, `consuming start`) ends.
+
+        Raises:
+            ProjectionError: it has been deleted.
         """
+        await self._require_there()
         # first what such a process looks at, then what ends its run, so that it sees both
         async with self.pools.local.connection() as local:
             await local.execute(sql.query("ask_to_stop"), (self._name,))
@@ -91,13 +104,9 @@ class Control:
         """
         if parked := await self.parked(event=event_id):
             return await self._forget(parked[0], reason)
-        known = await self._known()
-        if known is None or known.failing_event_id != event_id:
-            raise ProjectionError(self._not_skippable(known, event_id))
-        assert known.failing_stream is not None
-        assert known.failing_position is not None
-        mark = Mark(known.failing_stream, known.failing_position, event_id)
+        mark = await self._failing(event_id)
         async with self._changing("skip", reason, **_details(mark)) as conn:
+            await self._failing(event_id)  # nobody has reset it, say, while we waited
             cursor = await conn.execute(
                 sql.query("skip_event"),
                 (mark.position, event_id, self._service, self._name, mark.stream, mark.position),
@@ -162,12 +171,14 @@ class Control:
         own = [
             (sql.query("set_streams"), (list(self.projection.streams), self._name)),
             (sql.query("begin_again"), (self._name,)),
+            (sql.query("keep_in"), (None, self._name)),
+            # those that come again; the ones before stay parked
+            *(self._delete_parked(c.stream, c.position) for c in after),
         ]
         if to == "last-common" and any(c.position for c in after):
-            parked = [self._delete_parked(c.stream, c.position) for c in after]
-            await self._go_on(changes, [*parked, *own])
+            await self._go_on(changes, own)
         else:
-            await self._start_over(changes, [self._delete_parked(), *own])
+            await self._start_over(changes, own)
         return moves
 
     async def delete(self, reason: str | None = None) -> None:
@@ -195,7 +206,7 @@ class Control:
             (begin,) = await origin(conn, (stream,), start, store, None)
         async with self._changing("add-stream", stream=stream) as conn:
             await conn.execute(*self._put(begin, held=False))
-            await conn.execute(sql.query("set_streams"), ([*known, stream], self._name))
+            await conn.execute(sql.query("add_stream"), (stream, self._name))
         return begin.position
 
     async def remove_stream(self, stream: str) -> None:
@@ -213,7 +224,7 @@ class Control:
             await conn.execute(*self._delete_checkpoints(stream))
             await conn.execute(*self._forget_marks(stream))
             await conn.execute(*self._delete_parked(stream))
-            await conn.execute(sql.query("set_streams"), (left, self._name))
+            await conn.execute(sql.query("remove_stream"), (stream, self._name))
             failing = await self._known()
             if failing is not None and failing.failing_stream == stream:
                 await conn.execute(sql.query("begin_again"), (self._name,))
@@ -270,13 +281,26 @@ class Control:
             await conn.execute(sql.query("delete_parked_event"), (self._name, mark.event_id))
         return mark
 
-    def _not_skippable(self, known: Registered | None, event_id: UUID) -> str:
+    async def _failing(self, event_id: UUID) -> Mark:
+        """The place of the event, at which the projection fails.
+
+        Raises:
+            ProjectionError: it fails at none, or at another one.
+        """
+        known = await self._known()
         if known is None or known.failing_event_id is None:
-            return f"no event of projection {self._name!r} fails, and {event_id} is not parked"
-        return (
-            f"event {event_id} is neither parked nor the one at which projection {self._name!r} "
-            f"fails: that is {known.failing_event_id} ({known.failing_event_type})"
-        )
+            raise ProjectionError(
+                f"no event of projection {self._name!r} fails, and {event_id} is not parked"
+            )
+        if known.failing_event_id != event_id:
+            raise ProjectionError(
+                f"event {event_id} is neither parked nor the one at which projection "
+                f"{self._name!r} fails: that is {known.failing_event_id} "
+                f"({known.failing_event_type})"
+            )
+        assert known.failing_stream is not None
+        assert known.failing_position is not None
+        return Mark(known.failing_stream, known.failing_position, event_id)
 
     async def _origin(self, to: To) -> Checkpoints:
         source = source_of(self.pools, self.projection)
@@ -316,12 +340,21 @@ class Control:
                 f"projection {self._name!r} is a producing one, and ferries one stream; "
                 "write another one for another stream"
             )
-        await self._require_known()
+        await self._require_there()
         known = await self._known()
         return tuple(known.streams) if known else self.projection.streams
 
     async def _known(self) -> Registered | None:
         return (await self._registry.find([self._name])).get(self._name)
+
+    async def _require_there(self) -> None:
+        await self._require_known()
+        known = await self._known()
+        if known is not None and known.state == "deleted":
+            raise ProjectionError(
+                f"projection {self._name!r} has been deleted; to bring it back: "
+                f"`eventferry projections reset {self._name}`"
+            )
 
     async def _require_known(self) -> None:
         """Registers it, if nobody has yet: what is said of it is to last."""

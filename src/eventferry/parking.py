@@ -22,11 +22,9 @@ from eventferry.errors import ProjectionError
 from eventferry.event import RecordedEvent
 from eventferry.pools import Pools
 from eventferry.projection import Projection
+from eventferry.registry import Registry
 from eventferry.store._async import event_cursor
 from eventferry.store._row import select_events
-
-UNPARK_SIZE = 100
-"""Parked events that are handled in one transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,51 +93,56 @@ class Parking:
         With `event`, that one must be the first of its entity.
 
         Raises:
-            ProjectionError: another parked event of the entity comes before it.
+            ProjectionError: another parked event of the entity comes before it, or the
+                projection is paused.
         """
+        await self._require_not_paused()
         asked = await self.plan(entity=entity, event=event)
+        if asked:
+            await self._audit(len(asked), entity, event)
         failed: list[tuple[str, str]] = []
         handled = 0
-        try:
-            for line in _lines(asked):
-                done, failure = await self._unpark_line(line, only=event is not None)
-                handled += done
-                if failure is not None:
-                    failed.append((failure.event, failure.error))
-        finally:
-            if handled or failed:
-                await self._audit(handled, len(failed))
+        for line in _lines(asked):
+            done, failure = await self._unpark_line(line, only=event is not None)
+            handled += done
+            if failure is not None:
+                failed.append((failure.event, failure.error))
         left = len(await self.find(entity=entity, event=event))
         return Unparked(handled=handled, left=left, failed=tuple(failed))
 
-    async def _audit(self, handled: int, failed: int) -> None:
+    async def _audit(self, count: int, entity: str | None, event: UUID | None) -> None:
+        """Before the first is handled: whatever becomes of it, that stands."""
+        which = {"entity": entity} if entity else {"event": str(event)} if event else {"all": True}
         service = self.pools.config.service
-        done = entry(self.who, service, self._name, "unpark", handled=handled, failed=failed)
+        begun = entry(self.who, service, self._name, "unpark", **which, events=count)
         async with self.pools.local.connection() as conn:
-            await conn.execute(*done)
+            await conn.execute(*begun)
 
     async def _unpark_line(
         self, line: Sequence[Parked], *, only: bool
     ) -> tuple[int, Failed | None]:
-        """Handles an entity's parked events, and those that come to them meanwhile."""
+        """Handles an entity's parked events, and those that come to them meanwhile.
+
+        One by one, each in its transaction: those before one that fails, or ends the process, are
+        kept.
+        """
         assert self.projection.handler is not None
         effect = handler_effect_of(self.pools, self.projection, self.projection.handler)
-        first, handled, size = line[0], 0, UNPARK_SIZE
+        first, handled = line[0], 0
         try:
             while line:
-                events = await self._read(line[:size])
+                event = await self._read(line[0])
                 checkpoints = tuple((await checkpoints_of(self.pools, self.projection)).values())
-                outcome = await effect.unpark(checkpoints, events, attempt=line[0].attempts + 1)
-                if isinstance(outcome, Failed) and not outcome.alone:
-                    size = 1  # one by one, up to the failing one: the good ones before it are kept
-                    continue
+                outcome = await effect.unpark(checkpoints, [event], attempt=line[0].attempts + 1)
                 if isinstance(outcome, Failed):
                     await self._failed_again(outcome)
                     return handled, outcome
                 if not isinstance(outcome, Applied):  # somebody else is at it
                     return handled, None
                 handled += outcome.count
-                line = [] if only or first.entity_id is None else await self._line(first)
+                if only or first.entity_id is None:
+                    return handled, None
+                line = line[1:] or await self._line(first)
         finally:
             effect.close()
         return handled, None
@@ -157,26 +160,32 @@ class Parking:
                 (failed.error, failed.traceback, self._name, failed.mark.event_id),
             )
 
-    async def _read(self, line: Sequence[Parked]) -> list[RecordedEvent]:
-        """The events themselves, in order.
+    async def _read(self, parked: Parked) -> RecordedEvent:
+        """The event itself.
 
         Raises:
-            ProjectionError: one is not in its stream any more.
+            ProjectionError: it is not in its stream any more.
         """
         async with (
             self.pools.of(self.projection.environment).connection() as conn,
             event_cursor(conn) as cursor,
         ):
-            await cursor.execute(select_events(line[0].stream), ([p.event_id for p in line],))
-            found = {event.id: event for event in await cursor.fetchall()}
-        for parked in line:
-            if parked.event_id not in found:
-                raise ProjectionError(
-                    f"event {parked.event_id} is parked, but is not in {parked.stream!r} any more; "
-                    f"to forget it: `eventferry projections skip {self._name} "
-                    f"--event {parked.event_id}`"
-                )
-        return [found[parked.event_id] for parked in line]
+            await cursor.execute(select_events(parked.stream), ([parked.event_id],))
+            if (event := await cursor.fetchone()) is not None:
+                return event
+        raise ProjectionError(
+            f"event {parked.event_id} is parked, but is not in {parked.stream!r} any more; "
+            f"to forget it: `eventferry projections skip {self._name} "
+            f"--event {parked.event_id}`"
+        )
+
+    async def _require_not_paused(self) -> None:
+        known = (await Registry(self.pools.local).find([self._name])).get(self._name)
+        if known is not None and known.paused_at is not None:
+            raise ProjectionError(
+                f"projection {self._name!r} is paused by {known.paused_by}, and its handler rests: "
+                f"{known.pause_reason}. First: `eventferry projections resume {self._name}`"
+            )
 
     async def _require_first(self, asked: Sequence[Parked], event: UUID | None) -> None:
         if event is None or not asked or asked[0].entity_id is None:

@@ -47,7 +47,7 @@ class Pools:
 
         Raises:
             StoreUnavailable, StoreNotMigrated, SchemaTooNew: one of the stores is not to be used.
-        StoreError: one of them is another service's.
+            StoreError: one of them is another service's.
         """
         async with AsyncExitStack() as opening:
             self.local = await self._open("local", opening)

@@ -151,18 +151,19 @@ class Registry:
                     max(FAILURES_KEPT, projection.storm),
                 ),
             )
-            return Recorded(*(await cursor.fetchone() or ("failed", 1, None)))
+            return Recorded(*(await cursor.fetchone() or ("deleted", 1, None)))
 
     async def recovered(
         self,
         name: str,
+        event_id: UUID | None,
         *,
         gave_up: bool = False,
         connection: AsyncConnection[Any] | None = None,
     ) -> None:
-        """Forgets the failure: its event has been dealt with, or given up."""
+        """Forgets the failure of this event: it has been dealt with, or given up."""
         async with nullcontext(connection) if connection else self.pool.connection() as conn:
-            await conn.execute(sql.query("forget_failure"), (name, gave_up))
+            await conn.execute(sql.query("forget_failure"), (name, event_id, gave_up))
 
     async def pause(
         self, connection: AsyncConnection[Any], service: str, name: str, *, by: str, reason: str

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -27,18 +27,20 @@ import psycopg
 from eventferry import sql
 from eventferry.assembly import (
     Pool,
+    checkpoints_of,
     effect_of,
     shared_stream_of,
     source_of,
     target_of,
 )
+from eventferry.audit import ITSELF
 from eventferry.checkpoint import Checkpoints, Mark
 from eventferry.claim import Claim, Outdated
 from eventferry.connection import is_outage, translation
 from eventferry.ended import End, Ended
 from eventferry.engine.effect import Effect
 from eventferry.engine.ferry import refusal
-from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Outcome
+from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Interrupted, Outcome
 from eventferry.errors import UnknownStream
 from eventferry.event import RecordedEvent
 from eventferry.pools import Pools
@@ -93,6 +95,8 @@ class Run:
     should_stop: Callable[[], bool] = lambda: False
     on_backlog: OnBacklog = nothing
     """Called when there turns out to be more than one page of work."""
+    alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    """Lets nothing else run in this process meanwhile."""
     troubles: Troubles = field(default_factory=Troubles)
     clock: Callable[[], float] = time.monotonic
     _handled: int = 0
@@ -193,7 +197,8 @@ class Run:
         if known.state == "deleted":
             return self._ended(End.PAUSED, "it has been deleted")
         if known.paused_at is not None:
-            return self._ended(End.PAUSED, f"by {known.paused_by}: {known.pause_reason}")
+            said = f"by {known.paused_by}: {known.pause_reason}"
+            return self._ended(End.FAILED if known.paused_by == ITSELF else End.PAUSED, said)
         if known.state == "failed":
             return self._ended(End.FAILED, known.error)
         if known.due_s:
@@ -218,6 +223,9 @@ class Run:
             outcome: Outcome
             if deaths and (died := self._died(page, deaths)):
                 outcome = died
+            elif deaths or (attempts and self._is_known_to_die):
+                async with self.alone():  # so that nobody else dies with it
+                    outcome = await self._apply(effect, page.first(), attempt=attempts + 1)
             else:
                 batch = page.first() if one_by_one else page
                 outcome = await self._apply(effect, batch, attempt=attempts + 1)
@@ -250,12 +258,16 @@ class Run:
         """
         try:
             return await effect.apply(page, attempt=attempt)
-        except Exception as error:
-            if not is_outage(error) or self.projection.handler is None:
-                raise
+        except Interrupted as interrupted:
             count = self.troubles.happened(page.begin)
+            with suppress(
+                Exception
+            ):  # an outage: another runner counts a death, or this one excuses
+                await self._excuse()
             if count < TROUBLES or len(page.work) > 1:
                 raise
+            self.troubles.count = 0
+            error = interrupted.__cause__ or interrupted
             error.add_note(f"{count} times in a row at this event, while the store answers")
             return _failed(error, page.work[0])
 
@@ -266,11 +278,9 @@ class Run:
         """
         if self.projection.handler is None or not self.projection.wants(page.work[0]):
             return None
-        error = self._registered and self._registered.error
-        is_known = bool(error and error.startswith(ProcessDied.__name__))
-        if deaths < DEATHS and not is_known:
+        if deaths < DEATHS and not self._is_known_to_die:
             return None
-        times = "again" if is_known else f"{deaths} times in a row"
+        times = "again" if self._is_known_to_die else f"{deaths} times in a row"
         return _failed(
             ProcessDied(
                 f"the process that handled the event has ended without a word, {times}: killed, "
@@ -278,6 +288,11 @@ class Run:
             ),
             page.work[0],
         )
+
+    @property
+    def _is_known_to_die(self) -> bool:
+        error = self._registered and self._registered.error
+        return bool(error and error.startswith(ProcessDied.__name__))
 
     def _is_late_for_once(self, failed: Failed) -> bool:
         """Whether the event was late, and not in the batch before: this process may have been
@@ -310,20 +325,27 @@ class Run:
 
     async def _recovered(self) -> None:
         if self._registered and self._registered.error is not None:
-            await self._registry.recovered(self._name)
+            await self._registry.recovered(self._name, self._registered.failing_event_id)
             self._registered = None
 
     async def _settle(self, failed: Failed, page: Page) -> Applied | Ended:
         """What becomes of the failing event, unless another runner has got past it meanwhile."""
-        current = await self._claim()
+        found = await checkpoints_of(self.pools, self.projection)
+        current = tuple(found[s] for s in self.projection.streams if s in found)
+        if (
+            current != page.begin
+        ):  # somebody has got past it, or has reset or deleted the projection
+            return self._ended(End.BUSY)
         settled = await settle(self.pools, self.projection, failed, current)
         if isinstance(settled, Applied):
             return settled
+        if isinstance(settled, Halted):
+            return await self._still() or self._ended(End.STOPPED)
         if isinstance(settled, Busy):
             return self._ended(End.BUSY)
         if isinstance(settled, Storm):
             log.error("projection %s pauses itself: %s", self._name, settled.reason)
-            return self._ended(End.PAUSED, settled.reason)
+            return self._ended(End.FAILED, settled.reason)
         if settled.due_s is not None:
             log.warning(
                 "projection %s failed at %s, attempt %d of %d; again in %.1f s: %s",

@@ -23,7 +23,7 @@ from eventferry.audit import ITSELF, entry
 from eventferry.checkpoint import Checkpoints, moved
 from eventferry.engine._async import AsyncPoolTransactions, Locked, lock, move
 from eventferry.engine.ferry import FROZEN_S
-from eventferry.engine.outcome import Applied, Busy, Failed
+from eventferry.engine.outcome import Applied, Busy, Failed, Halted
 from eventferry.errors import TransactionLost
 from eventferry.pools import Pools
 from eventferry.projection import Projection
@@ -42,7 +42,7 @@ class Storm:
     reason: str
 
 
-Settled = Applied | Busy | Recorded | Storm
+Settled = Applied | Busy | Halted | Recorded | Storm
 
 
 async def settle(
@@ -58,12 +58,17 @@ async def settle(
     target = target_of(pools, projection)
     async with AsyncPoolTransactions(target).begin() as conn:
         locked = await lock(conn, service, projection.name, checkpoints, idle_timeout_s=FROZEN_S)
-        if not isinstance(locked, Locked) or _is_past(failed, checkpoints):
+        if isinstance(locked, Halted):  # it fails again when it goes on, and is settled then
+            await conn.execute(sql.query("excuse_batches"), (service, projection.name))
+            return locked
+        if not isinstance(locked, Locked):
             return Busy()
         # in this transaction, where it may be: with another connection each, many that fail at
         # once could wait for each other's in a pool
         own = conn if target is pools.local else None
         recorded = await registry.failed(projection, failed, connection=own)
+        if recorded.state == "deleted":
+            return Busy()
         if own is None or failed.mark is None:
             return recorded
         await conn.execute(sql.query("excuse_batches"), (service, projection.name))
@@ -72,11 +77,11 @@ async def settle(
         storm = await _storm(conn, service, projection, failed)
         if storm is not None:
             await registry.pause(conn, service, projection.name, by=ITSELF, reason=storm.reason)
-            # who resumes it has mended it: nothing else is in the way then
-            await conn.execute(sql.query("retry_projections"), (False, [projection.name]))
             return storm
         await _set_aside(conn, service, projection, failed, recorded)
-        await registry.recovered(projection.name, gave_up=True, connection=conn)
+        await registry.recovered(
+            projection.name, failed.mark.event_id, gave_up=True, connection=conn
+        )
         after = moved(checkpoints, [failed.mark])
         if not await move(conn, service, projection.name, checkpoints, after, locked):
             raise TransactionLost("the checkpoint moved inside of the transaction that holds it")
@@ -86,14 +91,6 @@ async def settle(
 
 
 _DONE = {"park": "parked after its last attempt", "skip": "skipped after its last attempt"}
-
-
-def _is_past(failed: Failed, checkpoints: Checkpoints) -> bool:
-    """Whether the checkpoints are beyond the failing event."""
-    mark = failed.mark
-    return mark is not None and any(
-        c.stream == mark.stream and c.position >= mark.position for c in checkpoints
-    )
 
 
 async def _storm(
@@ -114,9 +111,8 @@ async def _storm(
     if entities < projection.storm:
         return None
     return Storm(
-        f"{entities} entities in a row have failed with {failed.error_type}, so it is hardly their "
-        f"fault; the last one: {failed.event}. When it is mended: "
-        f"`eventferry projections resume {projection.name}`"
+        f"{entities} entities have failed alike, with {failed.error_type}, so it is hardly their "
+        f"fault; the last one: {failed.event}"
     )
 
 

@@ -78,7 +78,8 @@ def next_step(
         case End.BUSY:
             return Step(wait_s=0.1 + 0.9 * chance)
         case End.WAITING | End.RETRYING:
-            return Step(wait_s=poll_s if due_s is None else due_s)
+            # a retry wakes it; where nothing is listened to, it is seen by looking
+            return Step(wait_s=poll_s if due_s is None else min(due_s, poll_s * FAILED_POLLS))
         case End.FAILED | End.PAUSED:
             return Step(wait_s=poll_s * FAILED_POLLS)
         case End.SLICED | End.STOPPED:

@@ -29,6 +29,7 @@ from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registry
 from eventferry.run import OnBacklog, Run, Troubles, nothing
+from eventferry.slots import Slots
 from eventferry.step import FAILED_POLLS, Step, Tries, next_step
 from eventferry.watch import Watch
 
@@ -72,7 +73,7 @@ class Worker:
         """
         async with self._pools() as pools:
             await self._register(pools)
-            slots = asyncio.Semaphore(self.concurrency)
+            slots = Slots(self.concurrency)
             watches = {name: self._watch(name, pools) for name in ("local", "shared")}
             watching = [
                 asyncio.create_task(task, name=f"eventferry watch {name}")
@@ -104,7 +105,7 @@ class Worker:
         total: dict[str, Ended] = {}
         async with self._pools() as pools:
             await self._register(pools)
-            slots = asyncio.Semaphore(self.concurrency)
+            slots = Slots(self.concurrency)
             for _ in range(len(self.projections) + 1):
                 async with asyncio.TaskGroup() as group:
                     runs = {
@@ -118,7 +119,7 @@ class Worker:
         return total
 
     async def _drive(
-        self, projection: Projection, pools: Pools, watch: Watch, slots: asyncio.Semaphore
+        self, projection: Projection, pools: Pools, watch: Watch, slots: Slots
     ) -> None:
         name, woken, tries = projection.name, self._wake[projection.name], Tries()
         troubles = Troubles()
@@ -126,9 +127,8 @@ class Worker:
             woken.clear()
             try:
                 asleep = watch.is_asleep(name)
-                async with slots:
-                    on_backlog = partial(watch.awake, name)
-                    ended = await self._look(projection, pools, troubles, on_backlog)
+                on_backlog = partial(watch.awake, name)
+                ended = await self._look(projection, pools, slots, troubles, on_backlog)
                 tries.ended(ended)
                 if ended.end in (End.FAILED, End.RETRYING, End.PAUSED):
                     await watch.awake(name)  # a retry says so by itself
@@ -142,16 +142,13 @@ class Worker:
             if not self._stopping.is_set():
                 await _wait(woken, step.wait_s)
 
-    async def _until_idle(
-        self, projection: Projection, pools: Pools, slots: asyncio.Semaphore
-    ) -> Ended:
+    async def _until_idle(self, projection: Projection, pools: Pools, slots: Slots) -> Ended:
         woken, tries, total = self._wake[projection.name], Tries(), Ended(End.STOPPED)
         troubles = Troubles()
         while True:
             woken.clear()
             try:
-                async with slots:
-                    ended = await self._look(projection, pools, troubles)
+                ended = await self._look(projection, pools, slots, troubles)
             except Exception as error:
                 await self._outage(projection, pools, error, tries)
                 if self._stopping.is_set():
@@ -175,6 +172,7 @@ class Worker:
         self,
         projection: Projection,
         pools: Pools,
+        slots: Slots,
         troubles: Troubles,
         on_backlog: OnBacklog = nothing,
     ) -> Ended:
@@ -183,9 +181,11 @@ class Worker:
             projection=projection,
             should_stop=self._stopping.is_set,
             on_backlog=on_backlog,
+            alone=slots.all,
             troubles=troubles,
         )
-        ended = await run()
+        async with slots.one():
+            ended = await run()
         self.on_ended(projection, ended)
         if self.is_asked_to_stop(ended):
             self.stop()
@@ -306,7 +306,8 @@ def run_projection(name: str, config: Config | Path | str | None = None) -> Ende
     """Runs one projection until it is caught up, or has failed; in this thread.
 
     For a task of a job queue, a script, a test. Safe beside any number of workers. Async code
-    calls it in a thread: `await asyncio.to_thread(run_projection, name)`.
+    calls it in a thread: `await asyncio.to_thread(run_projection, name)`. Between the attempts at
+    a failing event it waits here, as `attempts` and `backoff` say.
 
     Args:
         name: The projection's.

@@ -424,25 +424,30 @@ def test_an_event_is_skipped_and_the_audit_says_so(users: Service) -> None:
 # ---- many that fail alike
 
 
-@pytest.mark.parametrize("policy", ["park", "skip"])
-def test_many_entities_that_fail_alike_pause_the_projection(users: Service, policy: str) -> None:
+@pytest.mark.parametrize(("policy", "how"), [("park", "resume"), ("skip", "retry")])
+def test_many_entities_that_fail_alike_pause_the_projection(
+    users: Service, policy: str, how: str
+) -> None:
     handler = Failing(*range(1, 100))
     users.consuming(
         "reader", handler, STREAM, on_failure=policy, storm=4, attempts=2, backoff=AT_ONCE
     )
     users.append(STREAM, of_entities(*"abcdefgh"))
     ended = users.run("reader")
-    assert ended.end is End.PAUSED
-    assert "4 entities in a row have failed with RuntimeError" in str(ended.error)
+    assert ended.end is End.FAILED
+    assert "4 entities have failed alike, with RuntimeError" in str(ended.error)
     known = users.known("reader")
     assert known is not None
     assert known.paused_by == "eventferry"
-    assert users.look("reader").end is End.PAUSED, "it stays so"
+    assert users.look("reader").end is End.FAILED, "it stays so"
     assert len(parked(users)) == (3 if policy == "park" else 0), "before anybody knew"
     assert audit(users)[-1][:2] == ("eventferry", "pause")
 
     handler.poison.clear()
-    assert users.control("reader", lambda it: it.resume())
+    if how == "resume":
+        assert users.control("reader", lambda it: it.resume())
+    else:
+        assert users.retry("reader") == ["reader"]
     assert users.run("reader").end is End.CAUGHT_UP
     assert users.recorded() == [4, 5, 6, 7, 8]
     handler.poison.add(9)

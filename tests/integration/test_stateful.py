@@ -322,10 +322,8 @@ class Projections(RuleBasedStateMachine):
         times=st.sampled_from([1, 1, DEATHS]),
     )
     def die(self, events: Appended, pick: int, way: str, times: int) -> None:
-        """While an event is handled: without a word, or with one that comes in the next run."""
+        """While an event is handled: the process, or its connection, of which a worker tells."""
         self.append(events, then_look=False)
-        if way == "process":
-            self._forget()
         if not (fatal := self.model.would_handle()):
             return
         n = self._pick(fatal, pick)
@@ -343,14 +341,9 @@ class Projections(RuleBasedStateMachine):
             with self._dying_at(n):
                 self._run()
         until(lambda: not open_transactions(self.service.local_url), "the server has noticed")
-        self.model.die(n, self._place())
+        self.model.die(n, self._place(), is_outage=way != "process")
         if way != "outage":
-            self._forget()
-
-    def _forget(self) -> None:
-        """The worker that has seen an outage will not tell."""
-        self.troubles = Troubles()
-        self.model.has_survived = False
+            self.troubles = Troubles()
 
     # ---- what a person does
 
@@ -656,7 +649,7 @@ def stopping(projection: Any, kind: str) -> None:
     does.look()
     does.skip(0, right=True)
     does.stop()
-    does.die(nobodys("good", "good", "good"), 2, "forgotten outage", DEATHS + 1)
+    does.die(nobodys("good", "good", "good"), 2, "process", DEATHS + 1)
     does.look()
     does.look()
 

@@ -63,9 +63,9 @@ def add_to(projections: typer.Typer) -> None:
         """Let a projection begin again, or go on elsewhere.
 
         First its handler's `reset(context)` is called, if it has one, in the same transaction.
-        What failed and what is parked is forgotten; a deleted projection is back. Not so with
-        last-common, if there is such an event: then the projection goes on, `reset` is not
-        called, and what is parked before it stays.
+        What failed is forgotten, and so is what is parked behind the new place, as it comes again;
+        a deleted projection is back. With last-common, if there is such an event, the projection
+        goes on, and `reset` is not called.
         """
         require_consent(call, yes or dry_run)
 
@@ -99,7 +99,7 @@ class Plan:
     to: To
     moves: list[Move]
     parked: int
-    """Parked events, which are dropped."""
+    """Parked events that are dropped, as they come again."""
     is_shown: bool = False
 
     @property
@@ -149,7 +149,7 @@ class Plan:
             without = "goes on" if self.goes_on else "has no reset"
             yield f"its handler {without}: what it has written stays"
         if self.parked:
-            yield f"{self.parked:,} parked events are dropped"
+            yield f"{self.parked:,} parked events are dropped, as they come again"
 
 
 def _moved(move: Move, to: To) -> str:
@@ -166,9 +166,8 @@ def _moved(move: Move, to: To) -> str:
 
 async def _plan(control: Control, to: To) -> Plan:
     moves, parked = await control.plan(to), await control.parked()
-    if to == "last-common":
-        ends = {move.stream: move.after for move in moves}
-        parked = [event for event in parked if event.position > ends.get(event.stream, 0)]
+    ends = {move.stream: move.after for move in moves}
+    parked = [event for event in parked if event.position > ends.get(event.stream, 0)]
     return Plan(projection=control.projection, to=to, moves=moves, parked=len(parked))
 
 

@@ -26,7 +26,15 @@ from psycopg_pool import ConnectionPool
 from eventferry import sql
 from eventferry.checkpoint import Checkpoint, Checkpoints, Mark, moved
 from eventferry.connection import is_outage
-from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Moved, Outcome
+from eventferry.engine.outcome import (
+    Applied,
+    Busy,
+    Failed,
+    Halted,
+    Interrupted,
+    Moved,
+    Outcome,
+)
 from eventferry.errors import StoreUnavailable, TransactionLost
 from eventferry.event import Event, RecordedEvent
 from eventferry.projection import Projection
@@ -202,11 +210,13 @@ class Batches:
         """
         with self.transactions.begin() as conn:
             transaction = self._wait(conn)
+            # first the changes: where there was no checkpoint to wait for, the new one keeps
+            # every runner off
+            for query, parameters in changes:
+                conn.execute(query, parameters)
             if self.reset is not None:
                 self.reset(self._context(conn, 1))
                 _require_usable(conn)
-            for query, parameters in changes:
-                conn.execute(query, parameters)
             cursor = conn.execute("SELECT pg_current_xact_id()::text")
             if (cursor.fetchone() or ("",))[0] != transaction:
                 raise TransactionLost(TRANSACTION_ENDED)
@@ -219,7 +229,11 @@ class Batches:
                 return outcome
         except BaseException as error:  # a handler may raise anything: SystemExit, say
             if not self._is_failure(error, batch):
-                if batch.is_lost and not _is_stop(error):
+                if _is_stop(error):
+                    raise
+                if batch.begun:
+                    raise Interrupted(f"a batch was interrupted: {error}") from error
+                if batch.is_lost:
                     raise StoreUnavailable(f"a batch has lost its connection: {error}") from error
                 raise
             return batch.failed(self._explained(error))
@@ -339,7 +353,7 @@ class Batches:
             return True
         if batch.is_lost:
             return isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout)
-        return not (batch.is_aborted and is_outage(error))
+        return not (batch.is_aborted and any(is_outage(e) for e in _chain(error)))
 
     def _explained(self, error: BaseException) -> BaseException:
         """The error with a way out, where the driver's has none."""
@@ -423,6 +437,15 @@ def _is_stop(error: BaseException) -> bool:
     return isinstance(error, GeneratorExit)
 
 
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that it was made of: an ORM wraps what the database says."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def _require_usable(conn: Connection[Any]) -> None:
     """Blames the handler that swallowed an error of the database, or closed the connection.
 
@@ -476,8 +499,7 @@ def lock(
         sql.query("lock_checkpoints"),
         (
             *timeouts,
-            service,
-            projection,
+            *(service, projection) * 2,
             [c.stream for c in checkpoints],
             [c.store for c in checkpoints],
             [c.incarnation for c in checkpoints],

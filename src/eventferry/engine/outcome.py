@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from eventferry.checkpoint import Checkpoints, Mark
+from eventferry.errors import StoreUnavailable
 
 MAX_TEXT = 50_000
 """Characters of an error, and of a traceback, that are kept."""
@@ -105,6 +106,10 @@ def _kept(text: str) -> str:
         return text
     half = MAX_TEXT // 2
     return f"{text[:half]}\n… {len(text) - MAX_TEXT:,} characters …\n{text[-half:]}"
+
+
+class Interrupted(StoreUnavailable):
+    """An outage while the handler was at an event. No answer of the store's, so an exception."""
 
 
 Outcome = Applied | Busy | Moved | Halted | Failed

@@ -5,6 +5,8 @@
 -- From here on, a runner that freezes is ended by the server, and its transaction with it.
 -- None of its timeouts strikes while it waits for the rows of a COPY: there it is the connection that
 -- must be looked at, or a machine that vanishes would hold a ferry's stream for two hours.
+-- Who waits for the projection's batches to end comes first: a runner steps aside, and is not in front
+-- of it again and again.
 -- A batch is counted only if it begins: if all checkpoints are there, in their place, and not held.
 WITH said AS MATERIALIZED (
     SELECT set_config('idle_in_transaction_session_timeout', %s::text, true),
@@ -12,13 +14,15 @@ WITH said AS MATERIALIZED (
            set_config('tcp_keepalives_idle', '15', true),
            set_config('tcp_keepalives_interval', '5', true),
            set_config('tcp_keepalives_count', '3', true)
+), free AS MATERIALIZED (
+    SELECT pg_try_advisory_xact_lock_shared(17735, hashtext(%s || '/' || %s)) AS is_free
 ), locked AS MATERIALIZED (
     SELECT stream, store, incarnation, position, event_id, held, stops, begun
       FROM eventferry.checkpoints
      WHERE service = %s AND projection = %s
        FOR UPDATE SKIP LOCKED
 ), seen AS MATERIALIZED (
-    SELECT coalesce(every(locked.stream IS NOT NULL), true) AS all_locked,
+    SELECT (SELECT is_free FROM free) AND coalesce(every(locked.stream IS NOT NULL), true) AS all_locked,
            coalesce(every((locked.incarnation, locked.position, locked.event_id)
                           IS NOT DISTINCT FROM (wanted.incarnation, wanted.position, wanted.event_id)), true) AS in_place,
            coalesce(bool_or(locked.held OR locked.stops <> wanted.stops), false) AS halted,
