@@ -27,7 +27,6 @@ import psycopg
 from eventferry import sql
 from eventferry.assembly import (
     Pool,
-    checkpoints_of,
     effect_of,
     shared_stream_of,
     source_of,
@@ -330,13 +329,7 @@ class Run:
 
     async def _settle(self, failed: Failed, page: Page) -> Applied | Ended:
         """What becomes of the failing event, unless another runner has got past it meanwhile."""
-        found = await checkpoints_of(self.pools, self.projection)
-        current = tuple(found[s] for s in self.projection.streams if s in found)
-        if (
-            current != page.begin
-        ):  # somebody has got past it, or has reset or deleted the projection
-            return self._ended(End.BUSY)
-        settled = await settle(self.pools, self.projection, failed, current)
+        settled = await settle(self.pools, self.projection, failed, page.begin)
         if isinstance(settled, Applied):
             return settled
         if isinstance(settled, Halted):

@@ -52,7 +52,8 @@ async def settle(
 
     Returns:
         Applied: it is set aside or left out, and the checkpoints are behind it. Recorded: the
-        projection stands still. Busy: another runner is at it, or has got past it.
+        projection stands still. Busy: another runner is at it, or has got past it. Halted: somebody
+        has paused the projection, or asked its runs to end, and nothing is recorded.
     """
     registry, service = Registry(pools.local), pools.config.service
     target = target_of(pools, projection)

@@ -15,6 +15,7 @@ from tools.sabotages import (
 POLICIES = f"{TESTS}/test_failure_policies.py"
 CONTROLS = f"{TESTS}/test_cli_controls.py"
 CONTROL = "src/eventferry/control.py"
+RACES = f"{TESTS}/test_controls_race.py"
 DEATHS = f"{TESTS}/test_outage_and_death.py"
 
 SABOTAGES = (
@@ -138,7 +139,39 @@ SABOTAGES = (
         f"{DEATHS}::test_outages_at_different_events_are_nobodys_failure",
         (RUN, "self.count + 1 if at == self.at else 1", "self.count + 1"),
     ),
+    sabotage(
+        "an outage that a worker leaves behind taken for a death",
+        f"{RACES}::test_outages_that_many_workers_see_are_no_deaths",
+        (
+            RUN,
+            "                await self._excuse()\n            if count",
+            "                pass\n            if count",
+        ),
+    ),
+    sabotage(
+        "a suspect that runs beside others",
+        f"{RACES}::test_who_dies_with_its_neighbour_is_not_blamed_for_it",
+        ("src/eventferry/worker.py", "            alone=slots.all,\n", ""),
+    ),
     # ---- controls
+    sabotage(
+        "a failure settled wherever the projection is by now",
+        f"{RACES}::test_what_failed_before_a_reset_is_not_settled_after_it",
+        (
+            RUN,
+            "settle(self.pools, self.projection, failed, page.begin)",
+            "settle(self.pools, self.projection, failed, await self._claim())",
+        ),
+    ),
+    sabotage(
+        "another failure forgotten",
+        f"{RACES}::test_a_runner_forgets_no_failure_but_the_one_that_it_has_dealt_with",
+        (
+            f"{QUERIES}/forget_failure.sql",
+            "failing_event_id IS NOT DISTINCT FROM %s",
+            "coalesce(%s::uuid IS NULL, true) IS NOT NULL",
+        ),
+    ),
     sabotage(
         "a batch begun in spite of a pause",
         f"{TESTS}/test_controls.py::test_a_page_that_was_read_before_is_not_handled_after_it",
