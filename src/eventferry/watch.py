@@ -200,8 +200,8 @@ class Watch:
             return []
         rows = await asking.result().fetchall()
         loop.add_reader(self._socket, self._hear, conn)
-        self._hear(conn)  # what came with the answer
-        return rows
+        self._hear(conn)  # what came with the answer: that it is gone, perhaps
+        return rows if self._ear is conn else []
 
     def _notified(self, payload: str) -> None:
         kind, _, name = payload.rpartition(":")
