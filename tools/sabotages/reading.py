@@ -218,9 +218,9 @@ SABOTAGES = (
         f"{TESTS}/test_engine.py::test_a_stream_that_was_created_again_is_noticed",
         (CHECKPOINT, "if checkpoint.incarnation != incarnation:", "if False:"),
         (
-            ENGINE,
-            "(incarnation, position, event_id) != (c.incarnation, c.position, c.event_id)",
-            "(position, event_id) != (c.position, c.event_id)",
+            f"{QUERIES}/lock_checkpoints.sql",
+            "(wanted.incarnation, wanted.position, wanted.event_id)",
+            "(locked.incarnation, wanted.position, wanted.event_id)",
         ),
     ),
 )

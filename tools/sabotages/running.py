@@ -36,8 +36,8 @@ SABOTAGES = (
         "::test_the_good_events_before_a_failing_one_are_kept[3-False]",
         (
             RUN,
-            "                one_by_one = outcome.index + 1\n                continue\n",
-            "                return outcome\n",
+            "if self._is_late_for_once(outcome) or not outcome.alone:",
+            "if self._is_late_for_once(outcome):",
         ),
     ),
     sabotage(
@@ -49,7 +49,11 @@ SABOTAGES = (
     sabotage(
         "a failure recorded that another runner has got past",
         f"{TESTS}/test_engine.py::test_a_failure_that_another_runner_has_got_past_is_not_recorded",
-        (RUN, "at[mark.stream] >= mark.position", "at[mark.stream] < 0"),
+        (
+            RUN,
+            "settle(self.pools, self.projection, failed, page.begin)",
+            "settle(self.pools, self.projection, failed, await self._claim())",
+        ),
     ),
     sabotage(
         "other content under a ferried id not noticed",
