@@ -393,6 +393,7 @@ def test_a_parked_event_is_forgotten(users: CommandLine) -> None:
     done = users("projections", "skip", "careful", "--event", event_id(1), "--reason", "a test")
 
     assert "forgets the parked event" in done.out
+    assert "1 parked behind it wait on: eventferry projections unpark careful --entity" in done.out
     assert users.process("projections", "unpark", "careful", "--all").code == 0
     assert effects(users, "careful") == [2, 3]
 

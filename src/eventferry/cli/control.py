@@ -30,7 +30,9 @@ from eventferry.cli.controlling import (
 from eventferry.cli.report import Report
 
 if TYPE_CHECKING:
+    from eventferry.checkpoint import Mark
     from eventferry.control import Control
+    from eventferry.parking import Parked
 
 WhyOption = Annotated[
     str,
@@ -102,10 +104,16 @@ def _add_leaving_out(projections: typer.Typer) -> None:
         """
 
         async def use(control: Control) -> Report:
-            mark, parked = await patiently(call, _skip(control, event, why))
+            mark, parked, left = await patiently(call, _skip(control, event, why))
             what = "forgets the parked event" if parked else "goes on after event"
+            waiting = (
+                f"; {len(left):,} parked behind it wait on: "
+                f"eventferry projections unpark {name} --entity {left[0].entity_id}"
+                if left
+                else ""
+            )
             return done(
-                f"{name} {what} {event} of {mark.stream} at position {mark.position}",
+                f"{name} {what} {event} of {mark.stream} at position {mark.position}{waiting}",
                 projection=name,
                 event_id=event,
                 stream=mark.stream,
@@ -138,9 +146,13 @@ def _add_leaving_out(projections: typer.Typer) -> None:
         return controlled(call, name, use)
 
 
-async def _skip(control: Control, event: UUID, why: str) -> tuple[Any, bool]:
+async def _skip(control: Control, event: UUID, why: str) -> tuple[Mark, bool, list[Parked]]:
+    """Its place, whether it was parked, and what is left of its entity."""
     parked = await control.parked(event=event)
-    return await control.skip(event, why), bool(parked)
+    mark = await control.skip(event, why)
+    entity = parked[0].entity_id if parked else None
+    left = await control.parked(entity=entity) if entity is not None else []
+    return mark, bool(parked), [p for p in left if p.stream == mark.stream]
 
 
 def _add_streams(projections: typer.Typer) -> None:
