@@ -161,6 +161,10 @@ def test_a_store_that_is_not_whole_is_mended_by_the_statement_that_is_told(
 
     assert (code, level, kind) == (1, "error", "Integrity")
     assert said in check.found()[0]["message"]
+    migrated = check.commands("migrate")
+    assert migrated.code == 1, "who migrates is told, too"
+    assert said in migrated.err
+    assert remedy in migrated.err
     check.service.execute(remedy)  # type: ignore[arg-type,unused-ignore]
     assert check().out == HEALTHY
 

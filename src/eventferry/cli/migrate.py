@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eventferry.cli.call import Call, Environment, command, url_of
-from eventferry.cli.report import Report, Screen
+from eventferry.cli.report import FAILED, Problem, Report, Screen
 
 if TYPE_CHECKING:
     from eventferry.config import Config
@@ -49,7 +49,8 @@ def add_to(app: typer.Typer) -> None:
         """Make or upgrade the stores.
 
         Both of the service's, unless one is named. Safe at any time, also while everything runs,
-        and several at once.
+        and several at once. The exit code is 1 if a store is not as the migrations have made it:
+        a trigger disabled, a sequence behind its data.
         """
         if url is None and (kind or service):
             raise typer.BadParameter("--kind and --service go with --url")
@@ -90,10 +91,11 @@ def _migrated(targets: list[Target]) -> Report:
     from eventferry.errors import redacted
     from eventferry.migration import migrate
 
-    done = []
+    done, problems = [], []
     for target in targets:
         applied = migrate(target.url, kind=target.kind.value, service=target.service)
         done.append((target, redacted(target.url), applied))
+        problems += _flaws(target)
 
     def show(screen: Screen) -> None:
         for target, url, applied in done:
@@ -106,4 +108,20 @@ def _migrated(targets: list[Target]) -> Report:
             for target, url, applied in done
         ],
         show=show,
+        problems=tuple(problems),
+        code=FAILED if problems else 0,
     )
+
+
+def _flaws(target: Target) -> list[Problem]:
+    """What a store is not as its migrations have made it, or must stay so."""
+    import psycopg
+
+    from eventferry.connection import options, shown, translated
+    from eventferry.integrity import flaws
+
+    store = shown(target.url, target.kind)
+    with translated(store), psycopg.connect(target.url, **options("migrate")) as conn:
+        return [
+            Problem("Integrity", f"{store}: {flaw.what} -> {flaw.remedy}") for flaw in flaws(conn)
+        ]
