@@ -23,6 +23,7 @@ from eventferry.engine.ferry import Ferry
 from eventferry.handler import Handler
 from eventferry.pools import Pools
 from eventferry.projection import Projection
+from eventferry.registry import Registry
 from eventferry.source import EventSource, RowSource, Source
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
@@ -88,3 +89,27 @@ def handler_effect_of(pools: Pools, projection: Projection, handler: Handler) ->
         transactions = AsyncPoolTransactions(pools.local)
         return AsyncEffect(AsyncBatches(**common, transactions=transactions))
     return ThreadEffect(Batches(**common, transactions=PoolTransactions(pools.handlers)))
+
+
+class Parts:
+    """For what has pools and a projection: what these come down to."""
+
+    __slots__ = ()
+    pools: Pools
+    projection: Projection
+
+    @property
+    def _name(self) -> str:
+        return self.projection.name
+
+    @property
+    def _service(self) -> str:
+        return self.pools.config.service
+
+    @property
+    def _target(self) -> Pool:
+        return target_of(self.pools, self.projection)
+
+    @property
+    def _registry(self) -> Registry:
+        return Registry(self.pools.local)

@@ -9,12 +9,12 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from eventferry import sql
-from eventferry.assembly import Pool, checkpoints_of, shared_stream_of, source_of, target_of
+from eventferry.assembly import Parts, checkpoints_of, shared_stream_of, source_of
 from eventferry.checkpoint import Checkpoints
 from eventferry.errors import HistoryMismatch, ProjectionError
 from eventferry.pools import Pools
 from eventferry.projection import Projection
-from eventferry.registry import Registered, Registry
+from eventferry.registry import Registered
 from eventferry.store._async import observe
 
 
@@ -23,7 +23,7 @@ class Outdated(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Parts):
     """A projection that is about to run."""
 
     pools: Pools
@@ -139,19 +139,3 @@ class Claim:
                 f"taken the other's place: `eventferry projections reset {name} --to start` "
                 "ferries everything to it"
             )
-
-    @property
-    def _name(self) -> str:
-        return self.projection.name
-
-    @property
-    def _service(self) -> str:
-        return self.pools.config.service
-
-    @property
-    def _target(self) -> Pool:
-        return target_of(self.pools, self.projection)
-
-    @property
-    def _registry(self) -> Registry:
-        return Registry(self.pools.local)

@@ -16,7 +16,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from eventferry import sql
-from eventferry.assembly import Pool, checkpoints_of, handler_effect_of, source_of, target_of
+from eventferry.assembly import Parts, checkpoints_of, handler_effect_of, source_of
 from eventferry.audit import entry
 from eventferry.checkpoint import Checkpoint, Checkpoints, Mark
 from eventferry.engine._async import Change, wait
@@ -24,7 +24,7 @@ from eventferry.errors import ProjectionError
 from eventferry.parking import Parked, Parking, Unparked
 from eventferry.pools import Pools
 from eventferry.projection import Projection, Start
-from eventferry.registry import Registered, Registry
+from eventferry.registry import Registered
 from eventferry.source import origin
 
 IDLE_MS = "60000"
@@ -46,7 +46,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class Control(Parts):
     """One projection, in somebody's hands."""
 
     pools: Pools
@@ -397,22 +397,6 @@ class Control:
     @property
     def _parking(self) -> Parking:
         return Parking(self.pools, self.projection, self.who)
-
-    @property
-    def _registry(self) -> Registry:
-        return Registry(self.pools.local)
-
-    @property
-    def _name(self) -> str:
-        return self.projection.name
-
-    @property
-    def _service(self) -> str:
-        return self.pools.config.service
-
-    @property
-    def _target(self) -> Pool:
-        return target_of(self.pools, self.projection)
 
 
 async def _move(conn: AsyncConnection[Any], before: Checkpoint | None, after: Checkpoint) -> Move:

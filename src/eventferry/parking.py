@@ -15,14 +15,13 @@ from uuid import UUID
 from psycopg.rows import class_row
 
 from eventferry import sql
-from eventferry.assembly import checkpoints_of, handler_effect_of
+from eventferry.assembly import Parts, checkpoints_of, handler_effect_of
 from eventferry.audit import entry
 from eventferry.engine.outcome import Applied, Failed
 from eventferry.errors import ProjectionError
 from eventferry.event import RecordedEvent
 from eventferry.pools import Pools
 from eventferry.projection import Projection
-from eventferry.registry import Registry
 from eventferry.store._async import event_cursor
 from eventferry.store._row import select_events
 
@@ -56,7 +55,7 @@ class Unparked:
 
 
 @dataclass(frozen=True, slots=True)
-class Parking:
+class Parking(Parts):
     """The parked events of a projection."""
 
     pools: Pools
@@ -113,8 +112,7 @@ class Parking:
     async def _audit(self, count: int, entity: str | None, event: UUID | None) -> None:
         """Before the first is handled: whatever becomes of it, that stands."""
         which = {"entity": entity} if entity else {"event": str(event)} if event else {"all": True}
-        service = self.pools.config.service
-        begun = entry(self.who, service, self._name, "unpark", **which, events=count)
+        begun = entry(self.who, self._service, self._name, "unpark", **which, events=count)
         async with self.pools.local.connection() as conn:
             await conn.execute(*begun)
 
@@ -180,7 +178,7 @@ class Parking:
         )
 
     async def _require_not_paused(self) -> None:
-        known = (await Registry(self.pools.local).find([self._name])).get(self._name)
+        known = (await self._registry.find([self._name])).get(self._name)
         if known is not None and known.paused_at is not None:
             raise ProjectionError(
                 f"projection {self._name!r} is paused by {known.paused_by}, and its handler rests: "
@@ -196,10 +194,6 @@ class Parking:
                 f"event {event} waits behind {first.event_id} of the same entity; "
                 f"unpark the whole entity: --entity {first.entity_id}"
             )
-
-    @property
-    def _name(self) -> str:
-        return self.projection.name
 
 
 def _lines(parked: Sequence[Parked]) -> list[list[Parked]]:

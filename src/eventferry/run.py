@@ -26,11 +26,10 @@ import psycopg
 
 from eventferry import sql
 from eventferry.assembly import (
-    Pool,
+    Parts,
     effect_of,
     shared_stream_of,
     source_of,
-    target_of,
 )
 from eventferry.audit import ITSELF
 from eventferry.checkpoint import Checkpoints, Mark
@@ -44,7 +43,7 @@ from eventferry.errors import UnknownStream
 from eventferry.event import RecordedEvent
 from eventferry.pools import Pools
 from eventferry.projection import Projection
-from eventferry.registry import HEARTBEAT_S, Registered, Registry
+from eventferry.registry import HEARTBEAT_S, Registered
 from eventferry.settle import Storm, settle
 from eventferry.source import Page, Source
 
@@ -86,7 +85,7 @@ class Troubles:
 
 
 @dataclass(slots=True, kw_only=True)
-class Run:
+class Run(Parts):
     """One activation of a projection; call it once."""
 
     pools: Pools
@@ -390,24 +389,8 @@ class Run:
         return checkpoints
 
     @property
-    def _name(self) -> str:
-        return self.projection.name
-
-    @property
-    def _service(self) -> str:
-        return self.pools.config.service
-
-    @property
     def _stream(self) -> str:
         return shared_stream_of(self.projection)
-
-    @property
-    def _target(self) -> Pool:
-        return target_of(self.pools, self.projection)
-
-    @property
-    def _registry(self) -> Registry:
-        return Registry(self.pools.local)
 
 
 class ProcessDied(Exception):
