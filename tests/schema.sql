@@ -178,16 +178,16 @@ CREATE FUNCTION eventferry.keep_mark(service text, projection text, stream text,
     AS $_$
     INSERT INTO eventferry.marks VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING;
     DELETE FROM eventferry.marks AS mark
+     USING (SELECT aged.position,
+                   row_number() OVER (PARTITION BY unit, date_trunc(unit, at) ORDER BY at) AS place
+              FROM eventferry.marks AS aged,
+                   LATERAL (VALUES (CASE WHEN at > clock_timestamp() - interval '2 days'
+                                         THEN 'hour' ELSE 'day' END)) AS units (unit)
+             WHERE (aged.service, aged.projection, aged.stream, aged.store) = ($1, $2, $3, $4)) AS placed
      WHERE (mark.service, mark.projection, mark.stream, mark.store) = ($1, $2, $3, $4)
+       AND mark.position = placed.position
        AND (at < clock_timestamp() - interval '1 year'
-            OR at < clock_timestamp() - interval '15 minutes'
-           AND EXISTS (SELECT FROM eventferry.marks AS earlier
-                        WHERE (earlier.service, earlier.projection, earlier.stream, earlier.store) = ($1, $2, $3, $4)
-                          AND earlier.at < mark.at
-                          AND date_trunc(CASE WHEN mark.at > clock_timestamp() - interval '2 days'
-                                              THEN 'hour' ELSE 'day' END, earlier.at)
-                            = date_trunc(CASE WHEN mark.at > clock_timestamp() - interval '2 days'
-                                              THEN 'hour' ELSE 'day' END, mark.at)));
+            OR at < clock_timestamp() - interval '15 minutes' AND place > 1);
 $_$;
 
 -- Name: mark(); Type: FUNCTION; Schema: eventferry; Owner: -
