@@ -355,7 +355,7 @@ def test_the_triggers_fire_always_and_positions_are_not_cached(
         ("streams.others", "mark", "A"),
         ("streams.others", "refuse_change", "A"),
     ]
-    assert rows(conn, "SELECT cache_size FROM pg_sequences") == [(1,)]
+    assert rows(conn, "SELECT DISTINCT cache_size FROM pg_sequences") == [(1,)]
 
 
 def test_a_role_needs_no_more_than_to_insert(conn: psycopg.Connection[Any], url: str) -> None:
