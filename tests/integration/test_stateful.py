@@ -689,7 +689,7 @@ def test_whatever_is_done_to_a_projection_each_event_is_handled_once_and_in_orde
     """Always the same examples; unshrunk, as that would take minutes."""
     caplog.set_level("CRITICAL")
     phases = [phase for phase in Phase if phase is not Phase.shrink]
-    explore(users, max_examples=30, stateful_step_count=20, derandomize=True, phases=phases)
+    explore(users, max_examples=20, stateful_step_count=20, derandomize=True, phases=phases)
 
 
 @pytest.mark.soak
