@@ -315,7 +315,8 @@ class RunningWorker:
     def until_asleep(self, *names: str) -> None:
         """Returns when the projections are caught up, and all appends to their streams notify.
 
-        Where the service only polls, no append does.
+        Where the service only polls, no append does. Who sleeps may have been notified, and not
+        have woken yet: so their checkpoints say whether they are caught up.
         """
         wanted = names or [p.name for p in self.projections]
         for name in wanted:
@@ -325,6 +326,11 @@ class RunningWorker:
                 if projection.environment == "local"
                 else self.service.shared_url
             )
+            for stream in projection.streams:
+                until(
+                    lambda n=name, s=stream, u=url: self.service.checkpoint(n, s) >= last(u, s),  # type: ignore[misc]
+                    f"{name} is at the head of {stream}",
+                )
             if self.service.listens:
                 until(lambda p=projection, u=url: set(p.streams) <= sleeping(u), f"{name} sleeps")  # type: ignore[misc]
             until(
@@ -376,6 +382,17 @@ def query(url: str, statement: LiteralString, parameters: Sequence[Any] = ()) ->
                 if attempt == 2:
                     raise
     raise AssertionError
+
+
+def last(url: str, stream: str) -> int:
+    """The position of a stream's last event; 0: it is empty, or does not exist."""
+    found = query(
+        url,
+        "SELECT max(position) FROM eventferry.events WHERE stream ="
+        " (SELECT number FROM eventferry.streams WHERE name = %s)",
+        (stream,),
+    )
+    return found[0][0] or 0
 
 
 def disconnect() -> None:

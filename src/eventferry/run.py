@@ -96,6 +96,9 @@ class Run(Parts):
     alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """Lets nothing else run in this process meanwhile."""
     troubles: Troubles = field(default_factory=Troubles)
+    stops: int | None = None
+    """How often its runs may have been asked to end; once more, and this one does not begin. None:
+    however often."""
     clock: Callable[[], float] = time.monotonic
     _handled: int = 0
     _begun: float = 0.0
@@ -192,6 +195,8 @@ class Run(Parts):
         if known is None:
             return None
         self._stops = known.stops
+        if self.stops not in (None, known.stops):
+            return self._ended(End.STOPPED)
         if known.state == "deleted":
             return self._ended(End.PAUSED, "it has been deleted")
         if known.paused_at is not None:

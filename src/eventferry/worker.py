@@ -183,6 +183,7 @@ class Worker:
             on_backlog=on_backlog,
             alone=slots.all,
             troubles=troubles,
+            stops=self.stops,
         )
         async with slots.one():
             ended = await run()

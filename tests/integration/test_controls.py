@@ -15,6 +15,7 @@ from eventferry.history import Action, actions
 from eventferry.pools import Pools
 from eventferry.registry import Registry
 from eventferry.run import Run
+from eventferry.worker import Worker, chosen
 from tests.conftest import MakeService
 from tests.services import Service, numbered, record
 
@@ -54,6 +55,23 @@ def test_a_page_that_was_read_before_is_not_handled_after_it(users: Service, act
     ended = asyncio.run(interrupted())
     assert ended.end is (End.PAUSED if action == "pause" else End.STOPPED)
     assert users.recorded() == []
+
+
+def test_a_start_that_finds_a_batch_busy_while_it_is_stopped_begins_no_other(
+    users: Service,
+) -> None:
+    """The one that asks may be between its two steps just then: the next run must know as well."""
+    users.append("a-stream", numbered(3))
+    users.run("reader")
+    users.control("reader", lambda it: it.stop())
+    users.append("a-stream", numbered(3, 4))
+
+    async def started_before() -> Ended:
+        worker = Worker(config=users.config, projections=chosen(users.config), stops=0)
+        return (await worker.run_until_idle())["reader"]
+
+    assert asyncio.run(started_before()).end is End.STOPPED
+    assert users.recorded() == [1, 2, 3]
 
 
 def test_no_other_event_than_the_failing_one_is_skipped(users: Service) -> None:
