@@ -496,6 +496,50 @@ CREATE TABLE eventferry.projections (
     CONSTRAINT projections_state_check CHECK ((state = ANY (ARRAY['idle'::text, 'retrying'::text, 'failed'::text, 'deleted'::text])))
 );
 
+-- Name: reports; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.reports (
+    service text NOT NULL,
+    projection text NOT NULL,
+    kind text NOT NULL,
+    environment text NOT NULL,
+    streams text[] NOT NULL,
+    shared_stream text,
+    mode text NOT NULL,
+    state text NOT NULL,
+    lag bigint,
+    behind_s double precision,
+    error text,
+    version text NOT NULL,
+    reported_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+-- Name: runners; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.runners (
+    id uuid DEFAULT eventferry.uuid7() NOT NULL,
+    host text NOT NULL,
+    pid integer NOT NULL,
+    command text NOT NULL,
+    projections text[] NOT NULL,
+    version text NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    seen_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    asked_at timestamp with time zone
+);
+
+-- Name: statistics; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.statistics (
+    projection text NOT NULL,
+    minute timestamp with time zone NOT NULL,
+    events bigint NOT NULL,
+    failures bigint NOT NULL,
+    busy_s double precision NOT NULL,
+    since timestamp with time zone NOT NULL,
+    until timestamp with time zone NOT NULL
+);
+
 -- Name: store; Type: TABLE; Schema: eventferry; Owner: -
 
 CREATE TABLE eventferry.store (
@@ -516,6 +560,14 @@ CREATE TABLE eventferry.streams (
     description text,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT streams_number_check CHECK ((number > 0))
+);
+
+-- Name: versions; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE TABLE eventferry.versions (
+    version text NOT NULL,
+    first_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    last_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
 -- Name: users-stream; Type: TABLE; Schema: streams; Owner: -
@@ -584,6 +636,21 @@ ALTER TABLE ONLY eventferry.parked_events
 ALTER TABLE ONLY eventferry.projections
     ADD CONSTRAINT projections_pkey PRIMARY KEY (name);
 
+-- Name: reports reports_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.reports
+    ADD CONSTRAINT reports_pkey PRIMARY KEY (service, projection);
+
+-- Name: runners runners_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.runners
+    ADD CONSTRAINT runners_pkey PRIMARY KEY (id);
+
+-- Name: statistics statistics_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.statistics
+    ADD CONSTRAINT statistics_pkey PRIMARY KEY (projection, minute);
+
 -- Name: streams streams_name_key; Type: CONSTRAINT; Schema: eventferry; Owner: -
 
 ALTER TABLE ONLY eventferry.streams
@@ -593,6 +660,11 @@ ALTER TABLE ONLY eventferry.streams
 
 ALTER TABLE ONLY eventferry.streams
     ADD CONSTRAINT streams_pkey PRIMARY KEY (number);
+
+-- Name: versions versions_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.versions
+    ADD CONSTRAINT versions_pkey PRIMARY KEY (version);
 
 -- Name: users-stream 1.id; Type: CONSTRAINT; Schema: streams; Owner: -
 

@@ -386,13 +386,8 @@ def query(url: str, statement: LiteralString, parameters: Sequence[Any] = ()) ->
 
 def last(url: str, stream: str) -> int:
     """The position of a stream's last event; 0: it is empty, or does not exist."""
-    found = query(
-        url,
-        "SELECT max(position) FROM eventferry.events WHERE stream ="
-        " (SELECT number FROM eventferry.streams WHERE name = %s)",
-        (stream,),
-    )
-    return found[0][0] or 0
+    found = query(url, "SELECT head FROM eventferry.heads(ARRAY[%s])", (stream,))
+    return int(found[0][0]) if found else 0
 
 
 def disconnect() -> None:

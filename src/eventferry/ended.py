@@ -45,11 +45,14 @@ class Ended:
     """Retrying: the seconds until the next attempt."""
     stops: int | None = None
     """How often the projection's runs had been asked to end when this one last looked."""
+    failed: int = 0
+    """Attempts at events that have failed."""
 
     def after(self, earlier: Ended) -> Ended:
         """This run and an `earlier` one as one, which ended like this one."""
         return replace(
             self,
             handled=earlier.handled + self.handled,
+            failed=earlier.failed + self.failed,
             seconds=earlier.seconds + self.seconds,
         )

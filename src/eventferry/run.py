@@ -101,6 +101,7 @@ class Run(Parts):
     however often."""
     clock: Callable[[], float] = time.monotonic
     _handled: int = 0
+    _failed: int = 0
     _begun: float = 0.0
     _beat_at: float = 0.0
     _deaths: int = 0
@@ -334,6 +335,7 @@ class Run(Parts):
     async def _settle(self, failed: Failed, page: Page) -> Applied | Ended:
         """What becomes of the failing event, unless another runner has got past it meanwhile."""
         settled = await settle(self.pools, self.projection, failed, page.begin)
+        self._failed += not isinstance(settled, Halted | Busy)
         if isinstance(settled, Applied):
             return settled
         if isinstance(settled, Halted):
@@ -359,7 +361,7 @@ class Run(Parts):
 
     def _ended(self, end: End, error: str | None = None) -> Ended:
         seconds = self.clock() - self._begun
-        return Ended(end, self._handled, error, seconds, stops=self._stops)
+        return Ended(end, self._handled, error, seconds, stops=self._stops, failed=self._failed)
 
     def _explained(self, error: Exception) -> Exception:
         """The error in our words, where we have some."""

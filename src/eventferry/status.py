@@ -31,6 +31,7 @@ from eventferry.parking import Parked
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registered, Registry
+from eventferry.runner import Runner, runners
 from eventferry.store._async import observe
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
@@ -83,6 +84,9 @@ class StreamStatus:
     """Events not dealt with; more than `LAG_LIMIT` means at least that many."""
     held_back: int | None
     """How many of them are beyond the horizon."""
+    behind_s: float | None
+    """How long the first of them has been there, in seconds, by the clock of the store; 0: there is
+    none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,12 +156,28 @@ class ProjectionStatus:
     """None: nothing is."""
     runner: str | None
     """Who runs it: host:pid of a long run, or the pid of the backend that has its checkpoint."""
+    runners: tuple[Runner, ...]
+    """The processes that run it whenever it has work."""
+    shared_stream: str | None
+    """Producing: where to."""
+    rate: float
+    """Events a second, over the last minute or two."""
 
     @property
     def lag(self) -> int | None:
         """Events not dealt with, in all streams; None: it can't be said."""
         lags = [stream.lag for stream in self.streams if stream.lag is not None]
         return sum(lags) if lags else None
+
+    @property
+    def behind_s(self) -> float | None:
+        """How long the oldest event has waited that is not dealt with, in seconds."""
+        return max((s.behind_s for s in self.streams if s.behind_s is not None), default=None)
+
+    @property
+    def time_left_s(self) -> float | None:
+        """When it will have caught up, at its rate, if nothing is appended; None: can't be said."""
+        return self.lag / self.rate if self.lag and self.rate else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +206,10 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
         )
         for kind in {p.kind for p in projections}  # who only consumes may not see shared ones
     }
-    parked = await _parked(pools.local, [p.name for p in projections])
+    names = [p.name for p in projections]
+    parked = await _parked(pools.local, names)
+    present = [runner for runner in await runners(pools.local) if runner.is_alive]
+    rates = await _rates(pools.local, names)
     return [
         await _status(
             pools,
@@ -194,6 +217,8 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
             registered.get(p.name),
             [c for c in checkpoints[p.kind] if c.projection == p.name],
             parked.get(p.name),
+            tuple(runner for runner in present if p.name in runner.projections),
+            rates.get(p.name, 0.0),
         )
         for p in projections
     ]
@@ -205,6 +230,8 @@ async def _status(
     known: Registered | None,
     found: list[_Checkpoint],
     parked: ParkedEvents | None,
+    present: tuple[Runner, ...],
+    rate: float,
 ) -> ProjectionStatus:
     pool = pools.of(projection.environment)
     streams = await _streams(pool, projection.streams, {c.stream: c.position for c in found})
@@ -234,6 +261,9 @@ async def _status(
         paused=_pause(known),
         parked=parked,
         runner=runner or None,
+        runners=present,
+        shared_stream=projection.shared_stream,
+        rate=rate,
     )
 
 
@@ -313,6 +343,12 @@ async def _parked(pool: Pool, names: list[str]) -> dict[str, ParkedEvents]:
         }
 
 
+async def _rates(pool: Pool, names: list[str]) -> dict[str, float]:
+    async with pool.connection() as conn:
+        cursor = await conn.execute(sql.query("rates"), (names,))
+        return dict(await cursor.fetchall())
+
+
 async def _checkpoints(pool: Pool, service: str, names: Iterable[str]) -> list[_Checkpoint]:
     async with (
         pool.connection() as conn,
@@ -344,13 +380,14 @@ async def _stream(
     positions: dict[str, int],
 ) -> StreamStatus:
     position = positions.get(name)
-    lag = held_back = None
+    lag = held_back = behind_s = None
     if head is not None:
         cursor = await conn.execute(
             sql.on_stream("lag", name),
-            (head if horizon is None else horizon, position or 0, LAG_LIMIT + 1),
+            (head if horizon is None else horizon, position or 0, position or 0, LAG_LIMIT + 1),
         )
-        lag, held_back = await cursor.fetchone() or (0, 0)
+        lag, held_back, behind_s = await cursor.fetchone() or (0, 0, None)
+        behind_s = behind_s or 0.0
     return StreamStatus(
         stream=name,
         exists=head is not None,
@@ -359,6 +396,7 @@ async def _stream(
         last_position=head,
         lag=lag,
         held_back=held_back,
+        behind_s=behind_s,
     )
 
 

@@ -57,6 +57,8 @@ class Watch:
     """The streams of this store that each projection reads."""
     wake: Callable[[Iterable[str]], None]
     """Told the names of projections that should look."""
+    on_runners: Callable[[], None] = lambda: None
+    """Told when the processes of the service are asked something."""
     _ear: AsyncConnection[Any] | None = None
     """The connection that listens, while there is one."""
     _socket: int = -1
@@ -207,6 +209,8 @@ class Watch:
         kind, _, name = payload.rpartition(":")
         if kind == "projection":
             self.wake([name])
+        elif payload == "runners":
+            self.on_runners()
         elif payload in self._held:
             self._wake_readers([self._held[payload]])
 

@@ -26,6 +26,7 @@ from eventferry.connection import is_outage, translated
 from eventferry.ended import End, Ended
 from eventferry.errors import UnknownProjection
 from eventferry.pools import Pools
+from eventferry.presence import Presence
 from eventferry.projection import Projection
 from eventferry.registry import Registry
 from eventferry.run import OnBacklog, Run, Troubles, nothing
@@ -48,11 +49,14 @@ class Worker:
     config: Config
     projections: Sequence[Projection]
     concurrency: int = CONCURRENCY
+    command: str = "program"
+    """What this process is, for those who look from elsewhere."""
     stops: int | None = None
     """How often the runs of its one projection had been asked to end when it began: it ends when
     that is done once more. None: it never does."""
     on_ended: Callable[[Projection, Ended], None] = lambda _projection, _ended: None
     """Told after every look."""
+    _presence: Presence | None = None
     _wake: dict[str, asyncio.Event] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -71,10 +75,10 @@ class Worker:
         Raises:
             StoreUnavailable, StoreNotMigrated, SchemaTooNew, ProjectionError: at the start.
         """
-        async with self._pools() as pools:
+        async with self._pools() as pools, self._present(pools) as presence:
             await self._register(pools)
             slots = Slots(self.concurrency)
-            watches = {name: self._watch(name, pools) for name in ("local", "shared")}
+            watches = {name: self._watch(name, pools, presence) for name in ("local", "shared")}
             watching = [
                 asyncio.create_task(task, name=f"eventferry watch {name}")
                 for name, watch in watches.items()
@@ -103,7 +107,7 @@ class Worker:
             as `run`
         """
         total: dict[str, Ended] = {}
-        async with self._pools() as pools:
+        async with self._pools() as pools, self._present(pools, lasts=False):
             await self._register(pools)
             slots = Slots(self.concurrency)
             for _ in range(len(self.projections) + 1):
@@ -188,6 +192,8 @@ class Worker:
         async with slots.one():
             ended = await run()
         self.on_ended(projection, ended)
+        if self._presence is not None:
+            self._presence.ended(projection, ended)
         if self.is_asked_to_stop(ended):
             self.stop()
         return ended
@@ -230,6 +236,16 @@ class Worker:
         # each running projection reads ahead while it handles; and the watches look
         return Pools(self.config, size=2 * self.concurrency + 4)
 
+    def _present(self, pools: Pools, *, lasts: bool = True) -> Presence:
+        self._presence = Presence(
+            pools=pools,
+            projections=self.projections,
+            command=self.command,
+            on_asked=self.stop,
+            lasts=lasts,
+        )
+        return self._presence
+
     async def _register(self, pools: Pools) -> None:
         registry = Registry(pools.local)
         for projection in self.projections:
@@ -237,7 +253,7 @@ class Worker:
                 await registry.register(projection)
             self._wake[projection.name] = asyncio.Event()
 
-    def _watch(self, environment: str, pools: Pools) -> Watch:
+    def _watch(self, environment: str, pools: Pools, presence: Presence) -> Watch:
         listen_url = (
             self.config.local_listen_url
             if environment == "local"
@@ -250,6 +266,7 @@ class Worker:
             poll_s=self.config.poll_interval.total_seconds(),
             readers={p.name: p.streams for p in self.projections if p.environment == environment},
             wake=self._wake_up,
+            on_runners=presence.look,
         )
 
     def _wake_up(self, names: Iterable[str]) -> None:

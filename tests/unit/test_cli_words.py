@@ -122,7 +122,14 @@ def found(
     position: int, word: State = "idle", failure: Failure | None = FAILURE
 ) -> ProjectionStatus:
     stream = StreamStatus(
-        stream="s", exists=True, position=position, horizon=9, last_position=9, lag=0, held_back=0
+        stream="s",
+        exists=True,
+        position=position,
+        horizon=9,
+        last_position=9,
+        lag=0,
+        held_back=0,
+        behind_s=0.0,
     )
     return ProjectionStatus(
         name="p",
@@ -138,6 +145,9 @@ def found(
         paused=None,
         parked=None,
         runner=None,
+        runners=(),
+        shared_stream=None,
+        rate=0.0,
     )
 
 

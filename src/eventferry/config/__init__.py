@@ -22,7 +22,7 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from eventferry.config._file import URL_KEYS, Mistakes, find, read
+from eventferry.config._file import VARIABLE_KEYS, Mistakes, find, read
 from eventferry.config._shape import (
     TABLES,
     Kind,
@@ -60,6 +60,8 @@ class Config:
     """How often to look for work that no notification told of."""
     projections: Mapping[str, Projection]
     """By name, in the order of the file, producing ones first."""
+    version: str | None = None
+    """Of the service's code; None: it says none."""
     notes: tuple[str, ...] = ()
     """What is allowed, but should be known: one line each."""
 
@@ -94,7 +96,7 @@ def load(
         path: The file; None: the one that EVENTFERRY_CONFIG names, else `projections.toml`, or a
             `pyproject.toml` with `[tool.eventferry]`, in the current folder or the nearest above.
         environ: EVENTFERRY_LOCAL_URL, EVENTFERRY_SHARED_URL, EVENTFERRY_LOCAL_LISTEN_URL and
-            EVENTFERRY_SHARED_LISTEN_URL in it win over the file.
+            EVENTFERRY_SHARED_LISTEN_URL, EVENTFERRY_VERSION in it win over the file.
         import_handlers: False leaves the handlers of all projections None. Otherwise the file's
             folder is put on `sys.path`, where the handlers' modules are looked for.
 
@@ -121,6 +123,7 @@ def load(
         shared_listen_url=_listen_url(settings.shared_listen_url, settings.shared_url),
         poll_interval=settings.poll_interval,
         projections=MappingProxyType({p.name: p for p in projections}),
+        version=settings.version,
         notes=tuple(_notes(table, projections, mistakes)),
     )
 
@@ -131,7 +134,9 @@ def _settings(
     own = {key: value for key, value in table.items() if key not in TABLES}
     # An empty variable counts as not set: compose files pass variables on that way.
     variables = {
-        key: variable for key in URL_KEYS if environ.get(variable := f"EVENTFERRY_{key.upper()}")
+        key: variable
+        for key in VARIABLE_KEYS
+        if environ.get(variable := f"EVENTFERRY_{key.upper()}")
     }
     own |= {key: environ[variable] for key, variable in variables.items()}
     return checked(SettingsTable, own, mistakes, variables=variables)

@@ -14,6 +14,8 @@ from eventferry.errors import ConfigurationError
 FILE_NAME = "projections.toml"
 FILE_VARIABLE = "EVENTFERRY_CONFIG"
 URL_KEYS = ("local_url", "shared_url", "local_listen_url", "shared_listen_url")
+VARIABLE_KEYS = (*URL_KEYS, "version")
+"""Where `EVENTFERRY_…` in the environment wins over the file."""
 
 _PASSWORD = re.compile(r"://.*:.*@", re.DOTALL)
 

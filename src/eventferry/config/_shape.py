@@ -146,6 +146,10 @@ class SettingsTable(_Table):
     local_listen_url: ListenUrl = None
     shared_listen_url: ListenUrl = None
     poll_interval: Duration = timedelta(seconds=1)
+    version: Annotated[
+        str | None,
+        Field(min_length=1, max_length=100, description="text, of up to 100 characters"),
+    ] = None
 
 
 class _ProjectionTable(_Table):

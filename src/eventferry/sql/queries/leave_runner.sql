@@ -1,0 +1,2 @@
+-- id: it has ended
+DELETE FROM eventferry.runners WHERE id = %s
