@@ -15,7 +15,8 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
-from eventferry.embedded import SUPERVISED, UNPRIVILEGED, EmbeddedServer
+from eventferry.embedded import UNPRIVILEGED, EmbeddedServer
+from eventferry.process import SUPERVISED
 from tests.waiting import until
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import psycopg
 
-from eventferry.embedded import HOST, SUPERUSER, EmbeddedServer
+from eventferry.embedded import EmbeddedServer
+from eventferry.server_folder import HOST, SUPERUSER
 from tests.databases import SETTINGS
 from tests.environment import PROGRAMS, require
 from tests.waiting import PATIENCE_S, until

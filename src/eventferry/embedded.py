@@ -1,16 +1,18 @@
 """A real PostgreSQL in a folder, for `eventferry demo`, `eventferry dev` and the tests.
 
 Owns the start and the stop of one server process. Promises that the server ends with the process
-that started it, even when that one is killed: a watcher sees its standard input close. Never
-touches a server that it did not start, and never opens a TCP port unless it is asked to.
+that started it, even when that one is killed (see `process`), unless it is to stay. Never touches
+a server that it did not start, and never opens a TCP port unless it is asked to.
 
     new ──start()──> running ──stop()──> stopped ──start()──> running (same folder, same port)
 
-Every connection is trusted: who can reach the socket folder (mode 0700) or the port is superuser.
+Who can reach the socket's folder (mode 0700) is superuser; so is, unless there is a password, who
+can reach the port.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shutil
@@ -23,36 +25,32 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Self
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
-from eventferry.errors import EventFerryError
+from eventferry.process import STAYING, SUPERVISED, popen
+from eventferry.server_folder import (
+    HOST,
+    START_TIMEOUT_S,
+    STOP_TIMEOUT_S,
+    SUPERUSER,
+    Address,
+    EmbeddedServerError,
+    ServerFolder,
+)
 
 __all__ = ["EmbeddedServer", "EmbeddedServerError"]
 
-HOST: Final = "127.0.0.1"
-SUPERUSER: Final = "postgres"
 # initdb and postgres refuse to run as root: there they run as this user, which every system has.
 UNPRIVILEGED: Final = "nobody"
 # The longest path of a Unix socket that every system takes.
 SOCKET_PATH_MAX: Final = 103
-START_TIMEOUT_S: Final = 30.0
-STOP_TIMEOUT_S: Final = 10.0
-
-# Our end of the pipe on standard input closes with our process, whatever ends it. The watcher then
-# sends SIGINT (a fast shutdown) to $$, which is the postmaster after the exec.
-# (By descriptor 3, because sh gives /dev/null to what it starts with &.)
-SUPERVISED: Final = """
-exec 3<&0 </dev/null
-(cat <&3 >/dev/null; kill -INT $$ 2>/dev/null) &
-exec "$@" 3<&-
+# Others than the socket's users must know the password.
+ACCESS: Final = f"""\
+local all all trust
+host all all {HOST}/32 scram-sha-256
 """
-
-
-class EmbeddedServerError(EventFerryError):
-    """The embedded PostgreSQL is not installed, or does not start."""
 
 
 class EmbeddedServer:
@@ -66,6 +64,7 @@ class EmbeddedServer:
         port: None listens on the Unix socket only, 0 also on a free TCP port of 127.0.0.1, another
             number on that one.
         settings: PostgreSQL's, by name: `{"fsync": "off"}`.
+        password: What TCP connections need; None: nothing, whoever can reach the port may do all.
         programs: The folder of `initdb`, `postgres`, `psql`; None: that of the extra `embedded`.
 
     Raises:
@@ -78,6 +77,7 @@ class EmbeddedServer:
         port: int | None = None,
         settings: Mapping[str, str] | None = None,
         *,
+        password: str | None = None,
         programs: Path | None = None,
     ) -> None:
         self.folder: Path = Path(folder).absolute()
@@ -88,8 +88,11 @@ class EmbeddedServer:
         """PostgreSQL's settings, for the next start."""
         self.programs: Path = programs or _embedded_programs()
         """The folder of PostgreSQL's programs."""
+        self._place = ServerFolder(self.folder)
+        self._address = Address(folder=self.folder, port=self.port, password=password)
         self._process: subprocess.Popen[bytes] | None = None
-        socket_path = self.folder / f".s.PGSQL.{self._socket_port}"
+        self._lock: int | None = None
+        socket_path = self.folder / f".s.PGSQL.{self._address.socket_port}"
         if len(os.fsencode(socket_path)) > SOCKET_PATH_MAX:
             raise EmbeddedServerError(
                 f"{self.folder} is too long a path for a Unix socket: choose a shorter folder"
@@ -98,7 +101,7 @@ class EmbeddedServer:
     @property
     def log(self) -> Path:
         """The file that the server writes its log to."""
-        return self.folder / "postgres.log"
+        return self._place.log
 
     @property
     def is_running(self) -> bool:
@@ -111,12 +114,7 @@ class EmbeddedServer:
         Raises:
             EmbeddedServerError: `tcp`, and the server has no port.
         """
-        if not tcp:
-            folder = quote(str(self.folder), safe="/")
-            return f"postgresql://{SUPERUSER}@/{database}?host={folder}&port={self._socket_port}"
-        if self.port is None:
-            raise EmbeddedServerError("this server has no TCP port: pass port=0 for a free one")
-        return f"postgresql://{SUPERUSER}@{HOST}:{self.port}/{database}"
+        return self._address.url(database, tcp=tcp)
 
     def create_database(self, name: str, *, template: str = "template1") -> str:
         """Creates a database, as a copy of another one, and returns its URL.
@@ -133,23 +131,36 @@ class EmbeddedServer:
         statement = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)")
         self._execute(statement.format(sql.Identifier(name)))
 
-    def start(self) -> None:
+    def start(self, *, stays: bool = False) -> None:
         """Starts the server and waits until it answers; does nothing if it runs already.
 
+        Args:
+            stays: Leave it running when this process ends (`eventferry store start`).
+
         Raises:
-            EmbeddedServerError: it does not start; with the last lines of its log.
+            EmbeddedServerError: it does not start, with the last lines of its log; another one
+                runs in the folder; the port is taken.
         """
         if self.is_running:
             return
+        self.stop()  # what is left of one that has ended by itself
         self._prepare_folder()
-        if not (self._data / "PG_VERSION").exists():
-            self._initialise()
-        self._launch()
+        self._lock = self._place.lock()
         try:
+            self._require_free_port()
+            if not (self._place.data / "PG_VERSION").exists():
+                self._initialise()
+            self._launch(stays=stays)
             self._wait_until_ready()
+            self._set_password()
         except BaseException:
             self.stop()
             raise
+
+    def wait(self) -> None:
+        """Returns when its process has ended, for whatever reason."""
+        if self._process is not None:
+            self._process.wait()
 
     def stop(self, *, crash: bool = False) -> None:
         """Stops the server; safe at any time, any number of times.
@@ -158,17 +169,12 @@ class EmbeddedServer:
             crash: End it as a power cut would, without a checkpoint: the next start recovers.
         """
         process, self._process = self._process, None
-        if process is None:
-            return
-        if process.poll() is None:
-            process.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGQUIT)
-            process.wait()
-        assert process.stdin is not None
-        process.stdin.close()  # ends the watcher, which outlived the server
+        if process is not None:
+            _end(process, crash=crash)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+            self._place.wait_until_free()
 
     def __enter__(self) -> Self:
         self.start()
@@ -176,15 +182,6 @@ class EmbeddedServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    @property
-    def _data(self) -> Path:
-        return self.folder / "pgdata"
-
-    @property
-    def _socket_port(self) -> int:
-        """The number in the socket's name; the folder tells servers apart, not the number."""
-        return self.port or 5432
 
     def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.url(), autocommit=True) as connection:
@@ -217,45 +214,78 @@ class EmbeddedServer:
         )
         if done.returncode != 0:
             raise EmbeddedServerError(f"initdb failed in {self.folder}:\n{done.stderr.strip()}")
-        unfinished.rename(self._data)
+        unfinished.rename(self._place.data)
 
-    def _launch(self) -> None:
+    def _require_free_port(self) -> None:
+        if self.port is None:
+            return
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL does
+            try:
+                probe.bind((HOST, self.port))
+            except OSError as error:
+                is_taken = error.errno == errno.EADDRINUSE
+                why = "is taken by another program" if is_taken else f"can't be used: {error}"
+                raise EmbeddedServerError(
+                    f"port {self.port} of {HOST} {why}; choose another one"
+                ) from None
+
+    def _launch(self, *, stays: bool) -> None:
         settings = {
             "listen_addresses": HOST if self.port else "",
-            "port": str(self._socket_port),
+            "port": str(self._address.socket_port),
             "unix_socket_directories": str(self.folder),
         } | self.settings
+        if self._address.password is not None:
+            self._place.access.write_text(ACCESS)
+            settings["hba_file"] = str(self._place.access)
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        postgres = [str(self.programs / "postgres"), "-D", str(self._data)]
+        postgres = [str(self.programs / "postgres"), "-D", str(self._place.data), *arguments]
+        assert self._lock is not None
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                ["sh", "-c", SUPERVISED, "sh", *postgres, *arguments],
-                cwd=self.folder,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is ours: the server ends after its clients
+            self._process = popen(
+                postgres,
+                folder=self.folder,
+                output=log,
+                script=STAYING if stays else SUPERVISED,
+                pass_fds=(self._lock,),
                 **_unprivileged(),
             )
 
     def _wait_until_ready(self) -> None:
-        """The server's own word is the last line of postmaster.pid: `ready`."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while self.is_running and time.monotonic() < deadline:
             if self._says_ready():
                 return
             time.sleep(0.01)
-        last_words = "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
-        raise EmbeddedServerError(f"PostgreSQL did not start in {self.folder}:\n{last_words}")
+        raise EmbeddedServerError(
+            f"PostgreSQL did not start in {self.folder}:\n{self._place.last_words()}"
+        )
 
     def _says_ready(self) -> bool:
         assert self._process is not None
-        try:
-            lines = (self._data / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return False
+        server = self._place.pid_file()
         # The pid tells this server's file from one that a crash left behind.
-        return lines[:1] == [str(self._process.pid)] and lines[-1].strip() == "ready"
+        return server is not None and server.is_ready and server.pid == self._process.pid
+
+    def _set_password(self) -> None:
+        if self._address.password is not None:
+            statement = sql.SQL("ALTER ROLE {} PASSWORD {}")
+            self._execute(
+                statement.format(sql.Identifier(SUPERUSER), sql.Literal(self._address.password))
+            )
+
+
+def _end(process: subprocess.Popen[bytes], *, crash: bool) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGQUIT if crash else signal.SIGINT)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGQUIT)
+        process.wait()
+    assert process.stdin is not None
+    process.stdin.close()  # ends the watcher, which outlived the server
 
 
 def _embedded_programs() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 
 from eventferry.embedded import EmbeddedServer, EmbeddedServerError
+from eventferry.server_folder import running
 from tests.environment import POSTGRES
 
 
@@ -76,6 +78,78 @@ def test_it_ends_with_a_killed_process(own_server: EmbeddedServer) -> None:
         assert ended(watched, within_s=10)
     finally:
         os.close(watched)
+
+
+def test_one_that_is_to_stay_outlives_its_process_and_is_found_and_stopped_by_others(
+    own_server: EmbeddedServer,
+) -> None:
+    own_server.stop()
+    program = (
+        "import sys; from pathlib import Path; from eventferry.embedded import EmbeddedServer;"
+        "EmbeddedServer(sys.argv[1], programs=Path(sys.argv[2])).start(stays=True)"
+    )
+    assert running(own_server.folder) is None
+    subprocess.run(
+        [sys.executable, "-c", program, own_server.folder, own_server.programs], check=True
+    )
+    found = running(own_server.folder)
+    assert found is not None
+    try:
+        assert version(found.address.url()) == POSTGRES
+        with pytest.raises(EmbeddedServerError, match=f"already, as process {found.pid}"):
+            own_server.start()
+        assert version(found.address.url()) == POSTGRES, "the other one is left alone"
+    finally:
+        found.stop()
+    found.stop()
+    assert running(own_server.folder) is None
+    own_server.start()
+    assert version(own_server.url()) == POSTGRES
+
+
+def test_files_that_a_crash_has_left_are_not_taken_for_a_server(
+    own_server: EmbeddedServer,
+) -> None:
+    pid_file = own_server.folder / "pgdata/postmaster.pid"
+    left = pid_file.read_text()
+    own_server.stop(crash=True)
+    pid_file.write_text(left)
+    assert running(own_server.folder) is None
+    own_server.start()
+    assert running(own_server.folder) is not None
+
+
+def test_a_server_that_has_ended_by_itself_can_be_started_again(
+    own_server: EmbeddedServer,
+) -> None:
+    os.kill(int((own_server.folder / "pgdata/postmaster.pid").read_text().split()[0]), 9)
+    own_server.wait()
+    assert not own_server.is_running
+    own_server.start()
+    assert version(own_server.url()) == POSTGRES
+
+
+def test_with_a_password_tcp_needs_it_and_the_socket_does_not(own_server: EmbeddedServer) -> None:
+    own_server.stop()
+    port = own_server.port
+    with EmbeddedServer(
+        own_server.folder, port, password="of:all/", programs=own_server.programs
+    ) as server:
+        assert version(server.url()) == version(server.url(tcp=True)) == POSTGRES
+        for wrong in ("", ":wrong"):
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                version(f"postgresql://postgres{wrong}@127.0.0.1:{port}/postgres")
+
+
+def test_a_port_that_is_taken_is_named(own_server: EmbeddedServer, tmp_path: Path) -> None:
+    own_server.stop()
+    assert own_server.port is not None
+    with (
+        socket.create_server(("127.0.0.1", own_server.port)),
+        pytest.raises(EmbeddedServerError, match=f"port {own_server.port} .* is taken"),
+    ):
+        own_server.start()
+    own_server.start()
 
 
 def ended(watched: int, *, within_s: float) -> bool:

@@ -1,72 +1,33 @@
-"""Processes of the demo: started, waited for, ended; none outlives it, even if it is killed.
-
-Each runs under a watcher that sees when our end of a pipe closes (see `embedded.SUPERVISED`).
-"""
+"""Processes of the demo: what they say goes to files, and what goes wrong is `DemoFailed`."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from eventferry import process
 from eventferry.demo.failure import DemoFailed
-from eventferry.embedded import SUPERVISED
 
 T = TypeVar("T")
 
-EVENTFERRY: Final = (
-    *(sys.executable, "-c"),
-    "import sys; from eventferry.cli import main; sys.exit(main())",
-)
-"""The command line of this very installation."""
-STOP_S: Final = 10.0
 LOOK_S: Final = 0.02
 CHECK_S: Final = 0.3
 """How often to look whether there is a use in waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
-    """A process of ours."""
+class Process(process.Process):
+    """A process of the demo."""
 
     name: str
     """For messages."""
     output: Path
     """Where it writes to."""
-    _process: subprocess.Popen[bytes]
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def code(self) -> int | None:
-        """How it ended; None: it runs."""
-        return self._process.poll()
-
-    def kill(self) -> None:
-        """SIGKILL: it gets no chance to say anything."""
-        self._process.kill()
-        self._ended(STOP_S)
-
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that is not heard; safe at any time."""
-        self.terminate()
-        try:
-            self._ended(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def terminate(self) -> None:
-        """SIGTERM, without waiting."""
-        if self.code is None:
-            self._process.send_signal(signal.SIGTERM)
 
     def wait(self, within_s: float) -> int:
         """How it ended.
@@ -75,7 +36,7 @@ class Process:
             DemoFailed: it did not, in this time.
         """
         try:
-            return self._ended(within_s)
+            return self.ended(within_s)
         except subprocess.TimeoutExpired:
             self.stop()
             raise DemoFailed(
@@ -87,12 +48,6 @@ class Process:
         lines = self.output.read_text(errors="replace").splitlines()[-15:]
         return ". Its last words:\n" + "\n".join(lines) if lines else "; it said nothing"
 
-    def _ended(self, within_s: float) -> int:
-        code = self._process.wait(within_s)
-        assert self._process.stdin is not None
-        self._process.stdin.close()  # ends the watcher
-        return code
-
 
 def start(
     name: str,
@@ -103,17 +58,10 @@ def start(
     variables: Mapping[str, str] | None = None,
 ) -> Process:
     """Starts a process in a folder; what it says goes to a file."""
+    environ = {**environment(), **(variables or {})}
     with output.open("ab") as file:
-        process = subprocess.Popen(
-            ["sh", "-c", SUPERVISED, "sh", *arguments],
-            cwd=folder,
-            env={**environment(), **(variables or {})},
-            stdin=subprocess.PIPE,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,  # Ctrl-C is ours: we end them
-        )
-    return Process(name=name, output=output, _process=process)
+        started = process.popen(arguments, folder=folder, output=file, environ=environ)
+    return Process(name=name, output=output, _process=started)
 
 
 def until(

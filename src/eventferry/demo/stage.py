@@ -26,6 +26,7 @@ from eventferry.demo import process
 from eventferry.demo.failure import DemoFailed
 from eventferry.demo.process import Process, until
 from eventferry.embedded import EmbeddedServer
+from eventferry.process import EVENTFERRY
 
 Service = Literal["users", "mail"]
 Database = Literal["users", "shared", "mail"]
@@ -88,7 +89,7 @@ class Stage:
         """The exit code of a command in a service's folder, and what it printed."""
         try:
             done = subprocess.run(
-                [*process.EVENTFERRY, *arguments],
+                [*EVENTFERRY, *arguments],
                 check=False,
                 cwd=self.home(service),
                 env=process.environment(),
@@ -107,7 +108,7 @@ class Stage:
         """Starts a worker of a service, as `eventferry worker`."""
         self.workers[name] = process.start(
             f"worker {name}",
-            [*process.EVENTFERRY, "worker"],
+            [*EVENTFERRY, "worker"],
             folder=self.home(service),
             output=self.folder / "logs" / f"{name}.log",
             variables={
