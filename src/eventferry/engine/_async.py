@@ -23,7 +23,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from eventferry import sql
+from eventferry import logline, sql
 from eventferry.checkpoint import Checkpoint, Checkpoints, Mark, moved
 from eventferry.connection import is_outage
 from eventferry.engine.outcome import (
@@ -59,13 +59,22 @@ class AsyncContext:
     """The projection's name."""
     attempt: int
     """Which try of the event this is, since somebody has retried; 1 is the first."""
-    logger: logging.Logger
-    """Logs under `eventferry.projection.` and the projection's name."""
     _connection: AsyncConnection[Any] = field(repr=False)
     is_replay: bool = False
     """Whether the event was there before the projection began (`handle_batch`: all of them were):
     what was done about it then, such as a mail, is better not done again."""
     _event: RecordedEvent | None = field(default=None, repr=False)
+    _events: Sequence[RecordedEvent] = field(default=(), repr=False)
+    """What is being handled, for the log."""
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Logs under `eventferry.projection.` and the projection's name.
+
+        Each line carries the projection, the attempt, and of the event its stream, position, id,
+        type, entity, correlation and trace; in `handle_batch` only what all events have in common.
+        """
+        return logline.HandlerLogger(self.projection, self.attempt, self._events)
 
     @property
     def connection(self) -> AsyncConnection[Any]:
@@ -306,6 +315,7 @@ class AsyncBatches:
             batch.index = len(batch.events) - 1  # nobody knows which one fails: up to the last
             if matching := batch.matching(self.projection):
                 batch.started(self.clock())
+                context._events = matching
                 context.is_replay = all(e.position <= replay_until[e.stream] for e in matching)
                 await self.handle_batch(matching, context)
                 _require_usable(conn)
@@ -314,7 +324,7 @@ class AsyncBatches:
         for event in batch.events:
             if batch.wants(event, self.projection):
                 batch.started(self.clock())
-                context._event = event
+                context._event, context._events = event, (event,)
                 context.is_replay = event.position <= replay_until[event.stream]
                 await self.handle(event, context)
                 _require_usable(conn)
@@ -326,7 +336,6 @@ class AsyncBatches:
         return AsyncContext(
             projection=self.projection.name,
             attempt=attempt,
-            logger=logging.getLogger(f"eventferry.projection.{self.projection.name}"),
             _connection=conn,
         )
 
@@ -422,16 +431,8 @@ class _Batch:
         index = min(self.index, len(self.events) - 1)
         if self.is_moving:
             index = max(0, self.index - 1)
-        event = self.events[index]
-        return Failed.because(
-            error,
-            mark=Mark(event.stream, event.position, event.id),
-            event_type=event.type,
-            entity_id=event.entity_id,
-            index=index,
-            alone=len(self.events) == 1,
-            is_late=self.is_lost,
-        )
+        alone = len(self.events) == 1
+        return Failed.at(self.events[index], error, index=index, alone=alone, is_late=self.is_lost)
 
 
 def _is_stop(error: BaseException) -> bool:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self
 
+from eventferry import logline
 from eventferry.checkpoint import Checkpoints, Mark
 from eventferry.errors import StoreUnavailable
+from eventferry.event import RecordedEvent
+
+_UNKNOWN: Mapping[str, str | None] = MappingProxyType({})
 
 MAX_TEXT = 50_000
 """Characters of an error, and of a traceback, that are kept."""
@@ -55,6 +61,27 @@ class Failed:
     """The name of the error's class: what failures are alike by."""
     error: str
     traceback: str
+    ties: Mapping[str, str | None]
+    """The correlation and the trace of the event, where they are known."""
+    trace: str
+    """The traceback as it is logged."""
+
+    @property
+    def summary(self) -> str:
+        """The error as it is logged."""
+        return logline.first_line(self.error)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a log line about it carries."""
+        stream, position, event_id = self.mark or (None, None, None)
+        return {
+            **logline.fields(stream, position, event_id, self.event_type, self.entity_id),
+            **self.ties,
+            "error_type": self.error_type,
+            "error": self.summary,
+            "traceback": self.trace,
+        }
 
     @property
     def event(self) -> str:
@@ -63,6 +90,28 @@ class Failed:
             return "no event of its own"
         name = f"{self.event_type or 'event'} {self.mark.event_id}"
         return f"{name} at {self.mark.stream}:{self.mark.position}"
+
+    @classmethod
+    def at(
+        cls,
+        event: RecordedEvent,
+        error: BaseException,
+        *,
+        index: int = 0,
+        alone: bool = True,
+        is_late: bool = False,
+    ) -> Self:
+        """The failure of an event that has been read."""
+        return cls.because(
+            error,
+            mark=Mark(event.stream, event.position, event.id),
+            event_type=event.type,
+            entity_id=event.entity_id,
+            index=index,
+            alone=alone,
+            is_late=is_late,
+            ties=logline.ties(event),
+        )
 
     @classmethod
     def because(
@@ -75,9 +124,10 @@ class Failed:
         index: int = 0,
         alone: bool = True,
         is_late: bool = False,
+        ties: Mapping[str, str | None] = _UNKNOWN,
     ) -> Self:
         """A failure as `projections status` shows it."""
-        text = _said(error)
+        text = logline.text_of(error)
         name = type(error).__qualname__
         return cls(
             mark=mark,
@@ -89,14 +139,9 @@ class Failed:
             error_type=name,
             error=_kept(f"{name}: {text}" if text else name),
             traceback=_kept("".join(traceback.format_exception(error))),
+            ties=ties,
+            trace=logline.trace(error),
         )
-
-
-def _said(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as another:  # a user's class, and none of our business
-        return f"(its text can't be had: {type(another).__qualname__})"
 
 
 def _kept(text: str) -> str:
