@@ -37,6 +37,7 @@ from eventferry.engine._async import AsyncContext
 from eventferry.engine._sync import Context
 from eventferry.event import Event, RecordedEvent
 from eventferry.handler import handler_of
+from eventferry.health import Health
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import HEARTBEAT_S, Registered, Registry
@@ -217,9 +218,13 @@ class Service:
         return asyncio.run(controlled())
 
     @contextmanager
-    def worker(self, *names: str, concurrency: int = 4) -> Iterator[RunningWorker]:
+    def worker(
+        self, *names: str, concurrency: int = 4, health: Health | None = None
+    ) -> Iterator[RunningWorker]:
         """A worker, in a thread of its own; it has ended when the block ends."""
-        worker = RunningWorker(self, chosen(self.config, names or None), concurrency)
+        worker = RunningWorker(
+            self, chosen(self.config, names or None), concurrency, health or Health()
+        )
         worker.start()
         try:
             yield worker
@@ -290,6 +295,7 @@ class RunningWorker:
     service: Service
     projections: list[Projection]
     concurrency: int
+    health: Health = field(default_factory=Health)
     ended: list[tuple[str, Ended]] = field(default_factory=list)
     """How each look has ended, in order."""
     _worker: Worker | None = None
@@ -360,10 +366,12 @@ class RunningWorker:
             config=self.service.config,
             projections=self.projections,
             concurrency=self.concurrency,
+            health=self.health,
             on_ended=lambda projection, ended: self.ended.append((projection.name, ended)),
         )
         self._loop = asyncio.get_running_loop()
-        await self._worker.run()
+        async with self.health.beating():
+            await self._worker.run()
 
 
 def query(url: str, statement: LiteralString, parameters: Sequence[Any] = ()) -> list[Any]:

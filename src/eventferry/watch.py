@@ -32,6 +32,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
 from eventferry.connection import options
+from eventferry.health import Health
 from eventferry.store._async import is_direct, observe
 
 log = logging.getLogger("eventferry.watch")
@@ -59,6 +60,8 @@ class Watch:
     """Told the names of projections that should look."""
     on_runners: Callable[[], None] = lambda: None
     """Told when the processes of the service are asked something."""
+    health: Health = field(default_factory=Health)
+    """What probes are told: by the poll, or where there is none, by who listens."""
     _ear: AsyncConnection[Any] | None = None
     """The connection that listens, while there is one."""
     _socket: int = -1
@@ -121,6 +124,8 @@ class Watch:
                 return
             except Exception as error:
                 log.warning("can't listen, polling meanwhile: %s", error, exc_info=_bug(error))
+                if not self.readers:
+                    self.health.unavailable(self.environment, error)
             await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))
 
     async def poll(self) -> None:
@@ -135,12 +140,14 @@ class Watch:
             try:
                 async with self.pool.connection() as conn:
                     seen = await observe(conn, streams)
+                    self.health.available(self.environment)
                     if seen.head == looked_at:
                         continue
                     cursor = await conn.execute(sql.query("heads"), (streams,))
                     new = dict(await cursor.fetchall())
             except Exception as error:
                 log.warning("could not poll: %s", error, exc_info=_bug(error))
+                self.health.unavailable(self.environment, error)
                 await self.pool.drain()  # the pool's other connections are hardly any better
                 continue
             looked_at = seen.head if seen.in_flight == 0 else -1
@@ -156,6 +163,8 @@ class Watch:
             conn.add_notify_handler(lambda notify: self._notified(notify.payload))
             await conn.execute(sql.query("listen"))
             self._lost.clear()
+            if not self.readers:
+                self.health.available(self.environment)
             self._ear, self._socket = conn, conn.fileno()
             asyncio.get_running_loop().add_reader(self._socket, self._hear, conn)
             # what came while nobody listened: everyone looks once more

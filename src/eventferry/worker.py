@@ -25,6 +25,7 @@ from eventferry.config import Config, load
 from eventferry.connection import is_outage, translated
 from eventferry.ended import End, Ended
 from eventferry.errors import UnknownProjection
+from eventferry.health import Health
 from eventferry.pools import Pools
 from eventferry.presence import Presence
 from eventferry.projection import Projection
@@ -56,6 +57,8 @@ class Worker:
     that is done once more. None: it never does."""
     on_ended: Callable[[Projection, Ended], None] = lambda _projection, _ended: None
     """Told after every look."""
+    health: Health = field(default_factory=Health)
+    """What probes are told."""
     _presence: Presence | None = None
     _wake: dict[str, asyncio.Event] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,6 +66,7 @@ class Worker:
     def stop(self) -> None:
         """Ends the batches that are being handled, then the worker. Safe at any time."""
         self._stopping.set()
+        self.health.stopping()
         self._wake_up(self._wake)
 
     def is_asked_to_stop(self, ended: Ended) -> bool:
@@ -191,6 +195,7 @@ class Worker:
         )
         async with slots.one():
             ended = await run()
+        self.health.ended(projection.name, ended.end)
         self.on_ended(projection, ended)
         if self._presence is not None:
             self._presence.ended(projection, ended)
@@ -221,6 +226,7 @@ class Worker:
         What is no outage, and could not be recorded as a failure either, waits as well: the other
         projections go on.
         """
+        self.health.unavailable(projection.name, error)
         pause = tries.outage() * random.uniform(0.5, 1.5)
         log.warning(
             "projection %s: %s; again in %.1f s",
@@ -252,6 +258,7 @@ class Worker:
             with translated(pools.shown("local")):
                 await registry.register(projection)
             self._wake[projection.name] = asyncio.Event()
+        self.health.registered(self._wake)
 
     def _watch(self, environment: str, pools: Pools, presence: Presence) -> Watch:
         listen_url = (
@@ -267,6 +274,7 @@ class Worker:
             readers={p.name: p.streams for p in self.projections if p.environment == environment},
             wake=self._wake_up,
             on_runners=presence.look,
+            health=self.health,
         )
 
     def _wake_up(self, names: Iterable[str]) -> None:

@@ -16,6 +16,7 @@ from eventferry.cli.call import Call, NameArgument, command, seconds
 from eventferry.cli.control import add_stop
 from eventferry.cli.controlling import wrong_kind
 from eventferry.cli.report import FAILED, WRONG, Problem, Report, Screen, in_one_line
+from eventferry.cli.serving import Address, HttpOption, serving
 from eventferry.cli.standing import way_out
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def add_to(app: typer.Typer) -> None:
         ] = 4,
         once: Annotated[bool, typer.Option("--once", help="End when all are caught up.")] = False,
         for_s: ForOption = None,
+        http: HttpOption = None,
         log_level: LogLevelOption = LogLevel.INFO,
     ) -> Report:
         """Run the on-demand projections.
@@ -85,6 +87,7 @@ def add_to(app: typer.Typer) -> None:
             projections,
             until_idle=once,
             for_s=for_s,
+            http=http,
             concurrency=concurrency,
             level=log_level,
         )
@@ -112,6 +115,7 @@ def _add_start(group: typer.Typer, kind: str) -> None:
         name: NameArgument,
         until_idle: UntilIdleOption = False,
         for_s: ForOption = None,
+        http: HttpOption = None,
         log_level: LogLevelOption = LogLevel.INFO,
     ) -> Report:
         """Run one projection in the foreground.
@@ -137,6 +141,7 @@ def _add_start(group: typer.Typer, kind: str) -> None:
             projections,
             until_idle=until_idle,
             for_s=for_s,
+            http=http,
             level=log_level,
             stops=known.stops if known else 0,
         )
@@ -195,6 +200,7 @@ def _foreground(
     until_idle: bool,
     level: LogLevel,
     for_s: float | None = None,
+    http: Address | None = None,
     concurrency: int = 1,
     stops: int | None = None,
 ) -> Report:
@@ -210,8 +216,9 @@ def _foreground(
         stops=stops,
         on_ended=tally.ended,
     )
-    _log_start(config, projections, until_idle=until_idle)
-    signalled = asyncio.run(_run(worker, until_idle=until_idle, for_s=for_s))
+    with serving(http, worker.health):
+        _log_start(config, projections, until_idle=until_idle)
+        signalled = asyncio.run(_run(worker, until_idle=until_idle, for_s=for_s))
     is_told = signalled or any(map(worker.is_asked_to_stop, tally.last.values()))
     return _report(tally, {} if is_told else tally.last)
 
@@ -230,10 +237,11 @@ async def _run(worker: Worker, *, until_idle: bool, for_s: float | None) -> bool
     stop_on_signals(on_signal)
     if for_s is not None:
         asyncio.get_running_loop().call_later(for_s, worker.stop)
-    if until_idle:
-        await worker.run_until_idle()
-    else:
-        await worker.run()
+    async with worker.health.beating():
+        if until_idle:
+            await worker.run_until_idle()
+        else:
+            await worker.run()
     return signalled
 
 
