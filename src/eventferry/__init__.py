@@ -5,83 +5,19 @@ Follow an event: `event` → `store` (appended) → `source` (read, up to the ho
 private.
 """
 
-from eventferry.config import Config, load
-from eventferry.ended import End, Ended
-from eventferry.engine._async import AsyncContext
-from eventferry.engine._sync import Context
-from eventferry.errors import (
-    ConfigurationError,
-    EventFerryError,
-    EventIdConflict,
-    EventTooLarge,
-    HistoryMismatch,
-    InvalidEvent,
-    InvalidStreamName,
-    MissingData,
-    ProjectionError,
-    SchemaTooNew,
-    StoreError,
-    StoreNotMigrated,
-    StoreUnavailable,
-    TransactionLost,
-    TransactionRequired,
-    UnknownProjection,
-    UnknownStream,
-    VersionConflict,
-    WrongIsolation,
-)
-from eventferry.event import Event, EventMapper, RecordedEvent
-from eventferry.handler import Handler
-from eventferry.migration import migrate
-from eventferry.projection import Projection
-from eventferry.store import (
-    Appended,
-    AsyncAppended,
-    AsyncEventStore,
-    EventStore,
-    Horizon,
-    Stream,
-)
-from eventferry.worker import run_projection, run_worker
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Appended",
-    "AsyncAppended",
-    "AsyncContext",
-    "AsyncEventStore",
-    "Config",
-    "ConfigurationError",
-    "Context",
-    "End",
-    "Ended",
-    "Event",
-    "EventFerryError",
-    "EventIdConflict",
-    "EventMapper",
-    "EventStore",
-    "EventTooLarge",
-    "Handler",
-    "HistoryMismatch",
-    "Horizon",
-    "InvalidEvent",
-    "InvalidStreamName",
-    "MissingData",
-    "Projection",
-    "ProjectionError",
-    "RecordedEvent",
-    "SchemaTooNew",
-    "StoreError",
-    "StoreNotMigrated",
-    "StoreUnavailable",
-    "Stream",
-    "TransactionLost",
-    "TransactionRequired",
-    "UnknownProjection",
-    "UnknownStream",
-    "VersionConflict",
-    "WrongIsolation",
-    "load",
-    "migrate",
-    "run_projection",
-    "run_worker",
-]
+if TYPE_CHECKING:
+    from eventferry._exports import *  # noqa: F403 - it has an __all__
+else:
+
+    def __getattr__(name: str) -> object:
+        """What is exported, imported when it is asked for: most commands need little of it."""
+        from importlib import import_module
+        from importlib.util import find_spec
+
+        if find_spec(f"{__name__}.{name}") is None:  # else `from eventferry import MODULE` goes on
+            exports = import_module(f"{__name__}._exports")
+            if name == "__all__" or name in exports.__all__:
+                return getattr(exports, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

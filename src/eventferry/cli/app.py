@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -55,6 +54,8 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         print(f"{PROGRAM} {version('eventferry')}")
         raise typer.Exit
 

@@ -1,0 +1,82 @@
+"""What `eventferry` exports. To import it takes longer than to complete a word in a shell."""
+
+from eventferry.config import Config, load
+from eventferry.ended import End, Ended
+from eventferry.engine._async import AsyncContext
+from eventferry.engine._sync import Context
+from eventferry.errors import (
+    ConfigurationError,
+    EventFerryError,
+    EventIdConflict,
+    EventTooLarge,
+    HistoryMismatch,
+    InvalidEvent,
+    InvalidStreamName,
+    MissingData,
+    ProjectionError,
+    SchemaTooNew,
+    StoreError,
+    StoreNotMigrated,
+    StoreUnavailable,
+    TransactionLost,
+    TransactionRequired,
+    UnknownProjection,
+    UnknownStream,
+    VersionConflict,
+    WrongIsolation,
+)
+from eventferry.event import Event, EventMapper, RecordedEvent
+from eventferry.handler import Handler
+from eventferry.migration import migrate
+from eventferry.projection import Projection
+from eventferry.store import (
+    Appended,
+    AsyncAppended,
+    AsyncEventStore,
+    EventStore,
+    Horizon,
+    Stream,
+)
+from eventferry.worker import run_projection, run_worker
+
+__all__ = [
+    "Appended",
+    "AsyncAppended",
+    "AsyncContext",
+    "AsyncEventStore",
+    "Config",
+    "ConfigurationError",
+    "Context",
+    "End",
+    "Ended",
+    "Event",
+    "EventFerryError",
+    "EventIdConflict",
+    "EventMapper",
+    "EventStore",
+    "EventTooLarge",
+    "Handler",
+    "HistoryMismatch",
+    "Horizon",
+    "InvalidEvent",
+    "InvalidStreamName",
+    "MissingData",
+    "Projection",
+    "ProjectionError",
+    "RecordedEvent",
+    "SchemaTooNew",
+    "StoreError",
+    "StoreNotMigrated",
+    "StoreUnavailable",
+    "Stream",
+    "TransactionLost",
+    "TransactionRequired",
+    "UnknownProjection",
+    "UnknownStream",
+    "VersionConflict",
+    "WrongIsolation",
+    "load",
+    "migrate",
+    "run_projection",
+    "run_worker",
+]
