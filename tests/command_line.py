@@ -118,12 +118,12 @@ class CommandLine:
         return Done(done.returncode, done.stdout, done.stderr)
 
     @contextmanager
-    def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def started(self, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
         """Runs a command beside the test; it has ended when the block ends."""
         process = subprocess.Popen(
             [*PROGRAM, *arguments],
             cwd=self.folder,
-            env=self.environ,
+            env=self.environ | environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -57,6 +57,8 @@ class Worker:
     that is done once more. None: it never does."""
     on_ended: Callable[[Projection, Ended], None] = lambda _projection, _ended: None
     """Told after every look."""
+    is_asked: bool = False
+    """Whether somebody has asked all processes of the service to end."""
     health: Health = field(default_factory=Health)
     """What probes are told."""
     _presence: Presence | None = None
@@ -68,6 +70,11 @@ class Worker:
         self._stopping.set()
         self.health.stopping()
         self._wake_up(self._wake)
+
+    def _asked(self) -> None:
+        log.info("asked to end: there may be new code to run")
+        self.is_asked = True
+        self.stop()
 
     def is_asked_to_stop(self, ended: Ended) -> bool:
         """Whether a run has seen that somebody has asked this worker to end."""
@@ -239,15 +246,14 @@ class Worker:
         await _wait(self._stopping, pause)
 
     def _pools(self) -> Pools:
-        # each running projection reads ahead while it handles; and the watches look
-        return Pools(self.config, size=2 * self.concurrency + 4)
+        return Pools(self.config, size=_pool_size(self.concurrency))
 
     def _present(self, pools: Pools, *, lasts: bool = True) -> Presence:
         self._presence = Presence(
             pools=pools,
             projections=self.projections,
             command=self.command,
-            on_asked=self.stop,
+            on_asked=self._asked,
             lasts=lasts,
         )
         return self._presence
@@ -281,6 +287,23 @@ class Worker:
         for name in names:
             if name in self._wake:
                 self._wake[name].set()
+
+
+def _pool_size(concurrency: int) -> int:
+    # each running projection reads ahead while it handles; and the watches look
+    return 2 * concurrency + 4
+
+
+def most_connections(config: Config, concurrency: int = CONCURRENCY) -> dict[str, int]:
+    """How many connections a worker opens at most, to each of its stores."""
+    size = _pool_size(concurrency)
+    most = {
+        "local": 2 * size + (config.local_listen_url is not None),
+        "shared": size + (config.shared_listen_url is not None),
+    }
+    if not config.same_database:
+        return most
+    return {"local": sum(most.values())}
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, Literal, LiteralString
 
 import psycopg
 import pytest
 
 from eventferry import Context, EventStore, RecordedEvent
+from eventferry.cli.finding import Limits, findings
+from eventferry.status import ProjectionStatus, StreamStatus
 from tests.command_line import CommandLine, Done
 from tests.conftest import MakeDatabase
 from tests.services import Service, numbered
+from tests.waiting import PATIENCE_S, until
 
 STREAM = "users-stream"
 CONFIGURATION = """
@@ -53,14 +58,14 @@ class Checked:
         return self.commands.process("check", *options)
 
     def found(self, *options: str) -> list[dict[str, Any]]:
-        data = self("--json", *options).envelope["data"]
+        data = self("--json", *options).envelope["data"]["findings"]
         assert isinstance(data, list)
         return data
 
     def the_one(self, *options: str) -> tuple[int, str, str, str]:
         """The exit code, and the only finding: its level, its type, what helps."""
         done = self("--json", *options)
-        (found,) = done.envelope["data"]
+        (found,) = done.envelope["data"]["findings"]
         return done.code, found["level"], found["type"], found["remedy"]
 
 
@@ -76,8 +81,90 @@ def check(loner: Service, tmp_path: Path, make_database: MakeDatabase) -> Iterat
 def test_where_all_is_well_it_says_so(check: Checked) -> None:
     done = check()
 
-    assert (done.code, done.out, done.err) == (0, HEALTHY, "")
+    assert (done.code, done.out.splitlines(True)[-1], done.err) == (0, HEALTHY, "")
     assert check.found() == []
+
+
+def test_each_store_and_each_mode_is_spelled_out(check: Checked) -> None:
+    check.commands.write(CONFIGURATION + "background_process = true\n")
+    with (
+        check.commands.started("consuming", "start", "other") as process,
+        check.commands.started("worker", "--concurrency", "1") as worker,
+    ):
+        host = socket.gethostname()
+        other, ran = f"start {host}:{process.pid}", f"worker {host}:{worker.pid}"
+        until(lambda: len(check("--json").envelope["data"]["projections"][2]["runners"]))
+        until(lambda: len(check("--json").envelope["data"]["projections"][0]["runners"]))
+        done = check()
+
+        local, shared, *projections = done.out.splitlines()[:5]
+        for line, store, most in ((local, "local", 25), (shared, "shared", 13)):
+            assert line.startswith(f"{store} store postgresql://")
+            assert re.search(
+                rf": schema 0006, \d+ of \d+ connections open; a worker opens up to {most}$", line
+            )
+        assert projections == [
+            f"ferry: producing, on demand, run by {ran}",
+            f"reader: consuming, on demand, run by {ran}",
+            f"other: consuming, long-running, run by {other}",
+        ]
+        for ending in (process, worker):
+            ending.terminate()
+            assert ending.wait(PATIENCE_S) == 0
+    lines = check().out.splitlines()
+    assert "reader: consuming, on demand, run by nobody now: eventferry worker" in lines
+    assert (
+        "other: consuming, long-running, run by nobody now: eventferry worker --background, "
+        "eventferry schedule run, or eventferry consuming start other" in lines
+    )
+
+
+# ---- who is behind
+
+
+def test_who_is_behind_is_said_if_it_is_more_than_allowed(check: Checked) -> None:
+    check.service.append(STREAM, numbered(3))
+
+    assert check.found() == []
+    assert check.found("--max-lag", "3", "--max-age", "1h") == []
+    done = check("--max-lag", "2")
+    assert done.code == 1
+    assert (
+        "error: projection reader is 3 events behind (allowed: 2)"
+        " -> eventferry projections status reader\n" in done.out
+    )
+    done = check("--max-age", "1ms", "--json")
+    assert done.code == 1
+    assert [(f["type"], f["projections"]) for f in done.envelope["data"]["findings"]] == [
+        ("Lagging", ["ferry"]),
+        ("Lagging", ["reader"]),
+        ("Lagging", ["other"]),
+    ]
+    assert all(p["behind_s"] > 0 for p in done.envelope["data"]["projections"])
+
+
+def test_work_that_nobody_is_there_for_is_warned_of() -> None:
+    def told(mode: Literal["on demand", "background"], **changes: Any) -> list[str | None]:
+        stream = StreamStatus(
+            stream=STREAM, exists=True, position=1, horizon=9, last_position=9, held_back=0,
+            lag=changes.pop("lag", 1), behind_s=changes.pop("behind_s", 61.0),
+        )  # fmt: skip
+        status = ProjectionStatus(
+            name="reader", kind="consuming", environment="local", mode=mode, queue="mails",
+            state=changes.pop("state", "idle"), waiting=None, streams=(stream,), in_flight=(),
+            failure=None, paused=None, parked=None, runner=None, shared_stream=None, rate=0.0,
+            runners=changes.pop("runners", ()),
+        )  # fmt: skip
+        limits = Limits(open_s=60.0, lag=None, age_s=None)
+        return [finding.remedy for finding in findings([status], limits)]
+
+    assert told("on demand") == ["eventferry worker --queue mails"]
+    (remedy,) = told("background")
+    assert remedy is not None
+    assert remedy.endswith("eventferry schedule run, or eventferry consuming start reader")
+    assert told("on demand", behind_s=59.0) == []
+    assert told("on demand", lag=0, behind_s=0.0) == []
+    assert told("on demand", state="running") == []
 
 
 # ---- the configuration and the stores
@@ -101,7 +188,7 @@ def test_two_ferries_of_one_stream_are_warned_of(check: Checked) -> None:
     done = check()
 
     assert done.code == 0
-    assert done.out.startswith("warning: ")
+    assert "\nwarning: " in done.out
     assert "as producing.ferry does" in done.out
     assert check("--strict").code == 1
 
@@ -115,7 +202,10 @@ def test_a_store_that_is_away_is_named_and_the_other_checked(
     done = away.process("check", "--json")
 
     assert done.code == 2
-    assert [f["type"] for f in done.envelope["data"]] == ["Integrity", "StoreUnavailable"]
+    assert [f["type"] for f in done.envelope["data"]["findings"]] == [
+        "Integrity",
+        "StoreUnavailable",
+    ]
     assert [e["type"] for e in done.envelope["errors"]] == ["Integrity", "StoreUnavailable"]
 
 
@@ -166,7 +256,7 @@ def test_a_store_that_is_not_whole_is_mended_by_the_statement_that_is_told(
     assert said in migrated.err
     assert remedy in migrated.err
     check.service.execute(remedy)  # type: ignore[arg-type,unused-ignore]
-    assert check().out == HEALTHY
+    assert check().out.endswith(HEALTHY)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +294,8 @@ def test_one_that_has_failed_is_found_with_its_command(check: Checked) -> None:
         "error: projection reader has failed: ValueError: a bug "
         "-> eventferry projections retry reader\n"
     )
-    assert (check().out, check().err) == (line, "")
+    assert check().out.endswith(f"\n{line}")
+    assert check().err == ""
 
     users.control("reader", lambda it: it.pause("for now"))
     assert check.the_one()[0] == 1
@@ -277,7 +368,7 @@ def open_append(url: str) -> Iterator[psycopg.Connection[Any]]:
 def test_an_append_that_stays_open_is_found_with_all_that_it_holds_back(check: Checked) -> None:
     with open_append(check.service.local_url) as writer:
         pid = writer.info.backend_pid
-        assert check("--max-open", "1h").out == HEALTHY
+        assert check("--max-open", "1h").out.endswith(HEALTHY)
         (found,) = check.found("--max-open", "1ms")
         done = check("--max-open", "1ms")
 
@@ -302,7 +393,7 @@ def test_a_prepared_transaction_that_stays_open_is_found(check: Checked) -> None
 
 def test_appends_that_no_projection_waits_for_are_left_alone(check: Checked) -> None:
     with open_append(check.service.shared_url):
-        assert check("--max-open", "1ms").out == HEALTHY
+        assert check("--max-open", "1ms").out.endswith(HEALTHY)
 
 
 def test_in_a_database_that_is_both_it_is_checked_once(loner: Service, tmp_path: Path) -> None:
@@ -312,6 +403,6 @@ def test_in_a_database_that_is_both_it_is_checked_once(loner: Service, tmp_path:
     commands.write('service = "users"\n')
     loner.execute("ALTER SEQUENCE eventferry.positions CACHE 10")
 
-    (found,) = commands.process("check", "--json").envelope["data"]
+    (found,) = commands.process("check", "--json").envelope["data"]["findings"]
 
     assert found["type"] == "Integrity"

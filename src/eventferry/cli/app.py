@@ -17,6 +17,7 @@ from eventferry.cli import (
     migrate,
     projection,
     resetting,
+    restarting,
     running,
     show,
     stream,
@@ -42,6 +43,7 @@ migrate.add_to(app)
 stream.add_to(app)
 event.add_to(app)
 running.add_to(app)
+restarting.add_to(app)
 projections = projection.add_to(app)
 for commands in (control, unparking, resetting, audit):
     commands.add_to(projections)

@@ -7,46 +7,76 @@ configuration, with its handlers ─> each store: reachable, migrated, whole
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eventferry.cli.call import Call, Environment, command, connected, seconds, url_of
 from eventferry.cli.failure import failure
+from eventferry.cli.finding import Finding, Limits, findings, who_runs
 from eventferry.cli.report import FAILED, Problem, Report, Screen, in_one_line
 
 if TYPE_CHECKING:
     from eventferry.config import Config
-    from eventferry.status import InFlight, ProjectionStatus
+    from eventferry.status import ProjectionStatus
 
 MAX_OPEN_S = 60.0
 
-Level = Literal["error", "warning"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that somebody should know."""
+class Store:
+    """A store that can be used."""
 
-    level: Level
-    """error: something has failed, or stands still. warning: it may be meant, or pass."""
-    type: str
-    message: str
-    remedy: str | None = None
-    """A command, or a statement, that helps."""
-    projections: tuple[str, ...] = ()
-    """Those that it is about, or that wait for it."""
+    environment: str
+    name: str
+    """As messages call it."""
+    schema: int
+    """The number of its last migration."""
+    open: int
+    """Connections to its server, of whomever."""
+    allowed: int
+    """How many the server takes."""
+    most: int
+    """How many a worker opens at most."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What the check has come to."""
+
+    findings: list[Finding]
+    stores: list[Store] = field(default_factory=list)
+    statuses: list[ProjectionStatus] = field(default_factory=list)
+    unusable: int = 0
+    """The exit code of the first part that could not be looked at; 0: all could."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds the command."""
 
-    @command(app, "check", examples=("eventferry check", "eventferry check --max-open 5m --json"))
+    @command(
+        app,
+        "check",
+        examples=("eventferry check", "eventferry check --max-lag 1000 --max-age 60s --json"),
+    )
     def check(
         call: Call,
+        max_lag: Annotated[
+            int | None,
+            typer.Option(min=0, help="Events that a projection may be behind.", show_default=False),
+        ] = None,
+        max_age_s: Annotated[
+            float | None,
+            typer.Option(
+                "--max-age",
+                metavar="DURATION",
+                parser=seconds,
+                help="How long an event may wait for a projection.",
+            ),
+        ] = None,
         max_open_s: Annotated[
             float | None,
             typer.Option(
@@ -60,70 +90,87 @@ def add_to(app: typer.Typer) -> None:
     ) -> Report:
         """Say what is wrong, and what helps.
 
-        A line a finding: the configuration and its handlers, both stores, all projections, and
-        appends that stay open.
+        The stores with their connections, each projection with what runs it, then a line a
+        finding: the configuration and its handlers, both stores, all projections, and appends that
+        stay open.
 
-        The exit code is 1 if something has failed or stands still, 2 if the configuration is wrong
-        or a store can't be used.
+        The exit code is 1 if something has failed, stands still or is further behind than allowed,
+        2 if the configuration is wrong or a store can't be used.
         """
         from eventferry.config import load
 
         config = load(call.config_path)
-        found = [
+        open_s = MAX_OPEN_S if max_open_s is None else max_open_s
+        limits = Limits(open_s=open_s, lag=max_lag, age_s=max_age_s)
+        notes = (
             Finding(level="warning", type="Configuration", message=note) for note in config.notes
-        ]
-        unusable = 0
+        )
+        checked = Checked([*notes])
         for environment in _stores(config):
-            part, code = _found(partial(_of_store, config, environment))
-            found += part
-            unusable = max(unusable, code)
-        if not unusable:
-            limit = MAX_OPEN_S if max_open_s is None else max_open_s
-            part, unusable = _found(partial(_of_projections, config, max_open_s=limit))
-            found += part
-        return _report(config, found, unusable=unusable, strict=strict, as_json=call.json)
+            _look(checked, partial(_of_store, config, environment))
+        if not checked.unusable:
+            _look(checked, partial(_of_projections, config, limits))
+        return _report(config, checked, strict=strict, as_json=call.json)
 
 
-def _found(look: Callable[[], list[Finding]]) -> tuple[list[Finding], int]:
-    """What is found; with an exit code where the look itself fails, so that others go on."""
+def _look(checked: Checked, part: Callable[[Checked], None]) -> None:
+    """Looks at a part; where that fails, others go on."""
     try:
-        return look(), 0
+        part(checked)
     except Exception as error:
         failed = failure(error)
-        found = [Finding(level="error", type=p.type, message=p.message) for p in failed.problems]
-        return found, failed.code
+        checked.findings += [
+            Finding(level="error", type=p.type, message=p.message) for p in failed.problems
+        ]
+        checked.unusable = max(checked.unusable, failed.code)
 
 
 def _stores(config: Config) -> list[Environment]:
     return [Environment.LOCAL] if config.same_database else list(Environment)
 
 
-def _of_store(config: Config, environment: Environment) -> list[Finding]:
-    """What is wrong with a store that can be used.
+def _of_store(config: Config, environment: Environment, checked: Checked) -> None:
+    """What there is to say of a store that can be used.
 
     Raises:
         EventFerryError: it can't.
     """
+    from eventferry import sql
     from eventferry.connection import shown
     from eventferry.integrity import flaws
     from eventferry.migration import require_own
+    from eventferry.worker import most_connections
 
-    store = shown(url_of(config, environment), environment)
+    name = shown(url_of(config, environment), environment)
     service = config.service if environment is Environment.LOCAL else None
     with connected(config, environment) as conn:
-        require_own(conn, store, environment.value, service)
-        return [
+        require_own(conn, name, environment.value, service)
+        checked.findings += [
             Finding(
-                level="error",
-                type="Integrity",
-                message=f"{store}: {flaw.what}",
-                remedy=flaw.remedy,
+                level="error", type="Integrity", message=f"{name}: {flaw.what}", remedy=flaw.remedy
             )
             for flaw in flaws(conn)
         ]
+        schema = max(row[0] for row in conn.execute(sql.query("migrations")))
+        allowed, open_ = conn.execute(sql.query("connections")).fetchone() or (0, 0)
+    store = Store(
+        environment=environment.value,
+        name=name,
+        schema=schema,
+        open=open_,
+        allowed=allowed,
+        most=most_connections(config)[environment.value],
+    )
+    checked.stores.append(store)
+    if store.most > allowed:
+        message = f"{name} takes {allowed} connections, and a worker may open {store.most}"
+        remedy = "raise max_connections, or give the worker a smaller --concurrency"
+        checked.findings.append(
+            Finding(level="warning", type="Connections", message=message, remedy=remedy)
+        )
 
 
-def _of_projections(config: Config, *, max_open_s: float) -> list[Finding]:
+def _of_projections(config: Config, limits: Limits, checked: Checked) -> None:
     from eventferry.pools import Pools
     from eventferry.status import status
 
@@ -131,99 +178,25 @@ def _of_projections(config: Config, *, max_open_s: float) -> list[Finding]:
         async with Pools(config, size=2) as pools:
             return await status(pools, list(config.projections.values()))
 
-    return findings(asyncio.run(statuses()), max_open_s=max_open_s)
+    checked.statuses = asyncio.run(statuses())
+    checked.findings += findings(checked.statuses, limits)
 
 
-def findings(statuses: Iterable[ProjectionStatus], *, max_open_s: float) -> list[Finding]:
-    """What is to be said of the projections, and of the appends that they wait for."""
-    known = list(statuses)
-    return [
-        *(finding for status in known for finding in _of_projection(status)),
-        *_open_appends(known, max_open_s),
-    ]
-
-
-def _of_projection(status: ProjectionStatus) -> Iterator[Finding]:
-    from eventferry.cli.status import problem
-
-    name = status.name
-    projections = f"eventferry projections {{}} {name}".format
-
-    def found(level: Level, type_: str, message: str, remedy: str | None) -> Finding:
-        return Finding(level=level, type=type_, message=message, remedy=remedy, projections=(name,))
-
-    if wrong := problem(status):
-        again = projections("resume" if status.paused else "retry")
-        remedy = _creation(status) if status.state == "waiting" else again
-        yield found("error", wrong.type, wrong.message, remedy)
-    elif status.paused:
-        why = f"was paused by {status.paused.by}: {in_one_line(status.paused.reason)}"
-        message = f"projection {name} {why}"
-        yield found("warning", "ProjectionPaused", message, projections("resume"))
-    elif status.state == "retrying" and status.failure:
-        failed = f"{status.failure.attempts} of {status.failure.allowed}"
-        error = in_one_line(status.failure.error)
-        message = f"projection {name} is retrying, attempt {failed} has failed: {error}"
-        yield found("warning", "ProjectionRetrying", message, projections("status"))
-    elif status.state == "deleted":
-        message = f"projection {name} has been deleted, and is in the configuration still"
-        yield found("warning", "ProjectionDeleted", message, f"{projections('reset')} --yes")
-    if status.parked:
-        message = f"projection {name} has {status.parked.events:,} parked event(s)"
-        if status.parked.first:
-            message += f"; the first error: {in_one_line(status.parked.first[0].error)}"
-        yield found("warning", "ParkedEvents", message, f"{projections('unpark')} --all")
-
-
-def _creation(status: ProjectionStatus) -> str | None:
-    """How to create the first stream that is missing; None: none is."""
-    missing = [stream.stream for stream in status.streams if not stream.exists]
-    environment = f"--environment {status.environment}"
-    return f"eventferry streams create {missing[0]} {environment}" if missing else None
-
-
-def _open_appends(statuses: list[ProjectionStatus], max_open_s: float) -> Iterator[Finding]:
-    from eventferry.cli.status import holder
-
-    waiting: dict[tuple[object, ...], list[tuple[ProjectionStatus, InFlight]]] = {}
-    for status in statuses:
-        for append in status.in_flight:
-            key = (status.environment, append.stream, append.pid, append.prepared)
-            waiting.setdefault(key, []).append((status, append))
-    for held in waiting.values():
-        (status, append), names = held[0], tuple(status.name for status, _ in held)
-        message = f"{status.environment} store: {holder(append)} holds back {', '.join(names)}"
-        if append.open_s is None:
-            grant = append.unseen_by and f"GRANT pg_read_all_stats TO {append.unseen_by}"
-            yield Finding(
-                level="warning",
-                type="OpenAppendUnseen",
-                message=f"{message}; since when, can't be seen",
-                remedy=grant,
-                projections=names,
-            )
-        elif append.open_s > max_open_s:
-            yield Finding(
-                level="error",
-                type="OpenAppend",
-                message=message,
-                remedy=_end_of(append),
-                projections=names,
-            )
-
-
-def _end_of(append: InFlight) -> str:
-    if append.pid is None:
-        return f"ROLLBACK PREPARED '{append.prepared}', or COMMIT PREPARED"
-    return f"SELECT pg_terminate_backend({append.pid})"
-
-
-def _report(
-    config: Config, found: list[Finding], *, unusable: int, strict: bool, as_json: bool
-) -> Report:
+def _report(config: Config, checked: Checked, *, strict: bool, as_json: bool) -> Report:
+    found = checked.findings
     errors = [finding for finding in found if strict or finding.level == "error"]
 
     def show(screen: Screen) -> None:
+        for store in checked.stores:
+            screen.line(
+                f"{store.name}: schema {store.schema:04}, {store.open} of {store.allowed} "
+                f"connections open; a worker opens up to {store.most}"
+            )
+        for status in checked.statuses:
+            names = ", ".join(f"{r.command} {r.host}:{r.pid}" for r in status.runners)
+            mode = "on demand" if status.mode == "on demand" else "long-running"
+            run = f"run by {names}" if names else f"run by nobody now: {who_runs(status)}"
+            screen.line(f"{status.name}: {status.kind}, {mode}, {run}")
         for finding in found:
             remedy = f" -> {finding.remedy}" if finding.remedy else ""
             style = "bold red" if finding.level == "error" else "yellow"
@@ -233,9 +206,23 @@ def _report(
             screen.line(f"all is well: {stores} store(s), {projections} projection(s)")
 
     return Report(
-        data=found,
+        data={
+            "findings": found,
+            "stores": checked.stores,
+            "projections": [
+                {
+                    "name": s.name,
+                    "mode": s.mode,
+                    "state": s.state,
+                    "lag": s.lag,
+                    "behind_s": s.behind_s,
+                    "runners": [f"{r.command} {r.host}:{r.pid}" for r in s.runners],
+                }
+                for s in checked.statuses
+            ],
+        },
         show=show,
         # people read them above, among the others
         problems=tuple(Problem(e.type, e.message) for e in errors) if as_json else (),
-        code=max(unusable, FAILED if errors else 0),
+        code=max(checked.unusable, FAILED if errors else 0),
     )

@@ -59,6 +59,7 @@ def add_to(app: typer.Typer) -> typer.Typer:
         examples=(
             "eventferry projections status",
             "eventferry projections status users-projection --verbose",
+            "eventferry projections status --watch",
         ),
     )
     def status_(
@@ -68,18 +69,36 @@ def add_to(app: typer.Typer) -> typer.Typer:
             bool,
             typer.Option("--verbose", "-v", help="Tracebacks too, and all attempts that failed."),
         ] = False,
+        watch: Annotated[
+            bool, typer.Option("--watch", "-w", help="Again and again, until Ctrl-C.")
+        ] = False,
+        every_s: Annotated[
+            float | None,
+            typer.Option(
+                "--every", metavar="DURATION", parser=seconds, help="Of --watch: 2s by default."
+            ),
+        ] = None,
     ) -> Report:
         """Show how projections are.
 
-        Running or not, how far, what holds them back, what failed.
+        Running or not, how far and how far behind, how fast, what holds them back, what failed, and
+        which processes run them, with which version of the code.
 
         The exit code is 1 if one has failed, or waits for a stream that does not exist.
         """
         from eventferry.cli import status
+        from eventferry.cli.watching import EVERY_S
 
         config = call.config()
         chosen = chosen_or_all(config, names)
-        return asyncio.run(status.report(config, chosen, verbose=verbose, as_json=call.json))
+        watch_s = (every_s or EVERY_S) if watch else None
+        shown = status.report(call, config, chosen, verbose=verbose, watch_s=watch_s)
+        try:
+            return asyncio.run(shown)
+        except KeyboardInterrupt:
+            if not watch:
+                raise
+            return Report(is_printed=True)
 
     @command(
         projections,

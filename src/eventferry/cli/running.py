@@ -213,13 +213,14 @@ def _foreground(
         config=config,
         projections=projections,
         concurrency=concurrency,
+        command="worker" if stops is None else "start",
         stops=stops,
         on_ended=tally.ended,
     )
     with serving(http, worker.health):
         _log_start(config, projections, until_idle=until_idle)
         signalled = asyncio.run(_run(worker, until_idle=until_idle, for_s=for_s))
-    is_told = signalled or any(map(worker.is_asked_to_stop, tally.last.values()))
+    is_told = signalled or worker.is_asked or any(map(worker.is_asked_to_stop, tally.last.values()))
     return _report(tally, {} if is_told else tally.last)
 
 

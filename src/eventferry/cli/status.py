@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from eventferry.cli.report import FAILED, Problem, Report, Screen, in_one_line
 
 if TYPE_CHECKING:
+    from eventferry.cli.call import Call
     from eventferry.config import Config
     from eventferry.history import Failure as Attempt
     from eventferry.projection import Projection
+    from eventferry.runner import Runner
     from eventferry.status import Failure, InFlight, ParkedEvents, ProjectionStatus, StreamStatus
 
 ATTEMPTS_SHOWN = 3
@@ -22,24 +24,34 @@ ATTEMPTS_SHOWN = 3
 
 
 async def report(
-    config: Config, projections: list[Projection], *, verbose: bool, as_json: bool
+    call: Call,
+    config: Config,
+    projections: list[Projection],
+    *,
+    verbose: bool,
+    watch_s: float | None = None,
 ) -> Report:
     """How the projections are.
 
     Args:
+        call: Who asks: a program gets everything.
         config: Whose they are.
         projections: These.
         verbose: Whether everything is shown that is kept of failures.
-        as_json: Whether a program reads it, which gets everything.
+        watch_s: Again and again, every so many seconds; None: once.
     """
+    from eventferry.cli.watching import watched
     from eventferry.history import failures
     from eventferry.pools import Pools
     from eventferry.status import status
 
-    async with Pools(config, size=2) as pools:
+    async def answer() -> Report:
         found = await status(pools, projections)
-        limit = None if verbose or as_json else ATTEMPTS_SHOWN
+        limit = None if verbose or call.json else ATTEMPTS_SHOWN
         return _answer(found, await failures(pools, projections, limit), verbose=verbose)
+
+    async with Pools(config, size=2) as pools:
+        return await (answer() if watch_s is None else watched(call, answer, watch_s))
 
 
 def _answer(found: list[ProjectionStatus], attempts: list[Attempt], *, verbose: bool) -> Report:
@@ -49,7 +61,19 @@ def _answer(found: list[ProjectionStatus], attempts: list[Attempt], *, verbose: 
 
     def show(screen: Screen) -> None:
         screen.table(
-            ("projection", "kind", "mode", "state", "stream", "position", "horizon", "lag"),
+            (
+                "projection",
+                "kind",
+                "mode",
+                "state",
+                "stream",
+                "position",
+                "horizon",
+                "lag",
+                "behind",
+                "rate",
+                "left",
+            ),
             [_row(status, stream) for status in found for stream in status.streams],
         )
         for status in found:
@@ -59,13 +83,24 @@ def _answer(found: list[ProjectionStatus], attempts: list[Attempt], *, verbose: 
     return Report(
         data=[
             {f.name: getattr(status, f.name) for f in fields(status)}
-            | {"lag": status.lag, "failures": failed[status.name]}
+            | {
+                "lag": status.lag,
+                "behind_s": status.behind_s,
+                "time_left_s": status.time_left_s,
+                "runners": [_runner(runner) for runner in status.runners],
+                "failures": failed[status.name],
+            }
             for status in found
         ],
         show=show,
         problems=wrong,
         code=FAILED if wrong else 0,
     )
+
+
+def _runner(runner: Runner) -> dict[str, object]:
+    own = {f.name: getattr(runner, f.name) for f in fields(runner)}
+    return own | {"is_outdated": runner.is_outdated}
 
 
 def problem(status: ProjectionStatus) -> Problem | None:
@@ -89,6 +124,9 @@ def _row(status: ProjectionStatus, stream: StreamStatus) -> tuple[object, ...]:
         "-" if stream.position is None else stream.position,
         "-" if stream.horizon is None else stream.horizon,
         shown_lag(stream.lag),
+        shown_age(stream.behind_s) if stream.lag and stream.behind_s is not None else "-",
+        f"{status.rate:,.{0 if status.rate >= 10 else 1}f}/s" if status.rate else "-",
+        shown_age(status.time_left_s) if status.time_left_s is not None else "-",
     )
 
 
@@ -107,6 +145,16 @@ def _show_details(
     name = status.name
     if status.runner:
         screen.line(f"{name} is run by {status.runner}")
+    for runner in status.runners:
+        place = f"{runner.command} {runner.host}:{runner.pid}"
+        since = f"since {runner.started_at:%Y-%m-%d %H:%M:%S%z}, version {runner.version}"
+        if runner.is_outdated:
+            screen.line(
+                f"{name} is left to {place} {since}: {runner.newest_version} is newer", "yellow"
+            )
+            screen.line("  to run the newest: eventferry restart")
+        else:
+            screen.line(f"{name} is left to {place} {since}")
     for append in status.in_flight:
         screen.line(f"{name} is held back by {holder(append)}", "yellow")
     if status.state == "deleted":

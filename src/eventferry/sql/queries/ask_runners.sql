@@ -1,7 +1,5 @@
 -- Asks all processes of the service to end; those that listen look at once.
 WITH asked AS (
     UPDATE eventferry.runners SET asked_at = clock_timestamp() WHERE asked_at IS NULL RETURNING id
-), told AS (
-    SELECT pg_notify('eventferry', 'runners') FROM asked LIMIT 1
 )
-SELECT id FROM asked LEFT JOIN told ON true
+SELECT id, pg_notify('eventferry', 'runners') FROM asked
