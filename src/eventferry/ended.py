@@ -56,3 +56,11 @@ class Ended:
             failed=earlier.failed + self.failed,
             seconds=earlier.seconds + self.seconds,
         )
+
+
+def way_out(projection: str) -> str:
+    """What to do about a projection that has failed."""
+    return (
+        f"`eventferry projections status {projection}` shows where; "
+        f"when it is fixed: `eventferry projections retry {projection}`"
+    )

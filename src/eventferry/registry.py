@@ -19,7 +19,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
 
-from eventferry import sql
+from eventferry import logline, sql
 from eventferry.audit import entry
 from eventferry.connection import runner_name
 from eventferry.engine.outcome import Failed
@@ -68,6 +68,12 @@ class Registered:
     heartbeat_at: datetime | None
     is_alive: bool
     """Whether that run has said so lately."""
+
+    @property
+    def failing(self) -> dict[str, Any]:
+        """What a log line about its failure carries."""
+        event = self.failing_stream, self.failing_position, self.failing_event_id
+        return logline.fields(*event, self.failing_event_type)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 import psycopg
 
-from eventferry import sql
+from eventferry import logline, sql
 from eventferry.assembly import (
     Parts,
     effect_of,
@@ -35,19 +36,17 @@ from eventferry.audit import ITSELF
 from eventferry.checkpoint import Checkpoints, Mark
 from eventferry.claim import Claim, Outdated
 from eventferry.connection import is_outage, translation
-from eventferry.ended import End, Ended
+from eventferry.ended import End, Ended, way_out
 from eventferry.engine.effect import Effect
 from eventferry.engine.ferry import refusal
 from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Interrupted, Outcome
 from eventferry.errors import UnknownStream
-from eventferry.event import RecordedEvent
+from eventferry.journal import Journal, say
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import HEARTBEAT_S, Registered
 from eventferry.settle import Storm, settle
 from eventferry.source import Page, Source
-
-log = logging.getLogger("eventferry.run")
 
 SLICE_S = 5.0
 """A run gives its place to others after this long."""
@@ -96,6 +95,7 @@ class Run(Parts):
     alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """Lets nothing else run in this process meanwhile."""
     troubles: Troubles = field(default_factory=Troubles)
+    journal: Journal = field(default_factory=Journal)
     stops: int | None = None
     """How often its runs may have been asked to end; once more, and this one does not begin. None:
     however often."""
@@ -126,14 +126,15 @@ class Run(Parts):
             return await self._run_if_allowed(effect)
         except UnknownStream as error:
             await Claim(self.pools, self.projection, self._registered).wait()
-            return self._ended(End.WAITING, str(error))
+            return self._waits(str(error))
         except Outdated as error:
-            return self._ended(End.WAITING, str(error))
+            return self._waits(str(error))
         except Exception as error:
             if is_outage(error):
                 raise
-            log.exception("projection %s failed", self._name)
             failed = Failed.because(self._explained(error))
+            said = f"failed: {failed.summary}. {way_out(self._name)}"
+            say(logging.ERROR, self._name, said, **failed.fields)
             await self._registry.failed(self.projection, failed)
             return self._ended(End.FAILED, failed.error)
         finally:
@@ -155,7 +156,7 @@ class Run(Parts):
                 async with self.pools.shared.connection() as conn:
                     refused = await refusal(conn, self._stream, self.pools.shown("shared"))
                 if refused:
-                    return self._ended(End.WAITING, refused)
+                    return self._waits(refused)
         # it has been granted meanwhile; or it is another privilege, and fails again
         return await self._run(effect)
 
@@ -199,15 +200,25 @@ class Run(Parts):
         if self.stops not in (None, known.stops):
             return self._ended(End.STOPPED)
         if known.state == "deleted":
-            return self._ended(End.PAUSED, "it has been deleted")
+            return self._stands(End.PAUSED, "does not run", "it has been deleted")
         if known.paused_at is not None:
-            said = f"by {known.paused_by}: {known.pause_reason}"
-            return self._ended(End.FAILED if known.paused_by == ITSELF else End.PAUSED, said)
+            end = End.FAILED if known.paused_by == ITSELF else End.PAUSED
+            return self._stands(end, "is paused", f"by {known.paused_by}: {known.pause_reason}")
         if known.state == "failed":
-            return self._ended(End.FAILED, known.error)
+            return self._stands(End.FAILED, "stands still", known.error, **known.failing)
         if known.due_s:
             return replace(self._ended(End.RETRYING, known.error), due_s=known.due_s)
         return None
+
+    def _stands(self, end: End, how: str, why: str | None, **fields: Any) -> Ended:
+        """It is found not to go on."""
+        out = f". {way_out(self._name)}" if end is End.FAILED else ""
+        said = f"{how}: {logline.first_line(why)}{out}"
+        self.journal.stands(self._name, end, said, **fields)
+        return self._ended(end, why)
+
+    def _waits(self, why: str) -> Ended:
+        return self._stands(End.WAITING, "waits", why)
 
     async def _deal(self, effect: Effect, page: Page) -> Applied | Ended:
         """Deals with a page, batch by batch.
@@ -273,7 +284,7 @@ class Run(Parts):
             self.troubles.count = 0
             error = interrupted.__cause__ or interrupted
             error.add_note(f"{count} times in a row at this event, while the store answers")
-            return _failed(error, page.work[0])
+            return Failed.at(page.work[0], error)
 
     def _died(self, page: Page, deaths: int) -> Failed | None:
         """The failure of an event that ends the processes that handle it, if it is one.
@@ -285,13 +296,11 @@ class Run(Parts):
         if deaths < DEATHS and not self._is_known_to_die:
             return None
         times = "again" if self._is_known_to_die else f"{deaths} times in a row"
-        return _failed(
-            ProcessDied(
-                f"the process that handled the event has ended without a word, {times}: killed, "
-                "out of memory, or by os._exit?"
-            ),
-            page.work[0],
+        error = ProcessDied(
+            f"the process that handled the event has ended without a word, {times}: killed, "
+            "out of memory, or by os._exit?"
         )
+        return Failed.at(page.work[0], error)
 
     @property
     def _is_known_to_die(self) -> bool:
@@ -329,8 +338,9 @@ class Run(Parts):
 
     async def _recovered(self) -> None:
         if self._registered and self._registered.error is not None:
-            await self._registry.recovered(self._name, self._registered.failing_event_id)
-            self._registered = None
+            known, self._registered = self._registered, None
+            await self._registry.recovered(self._name, known.failing_event_id)
+            say(logging.INFO, self._name, "goes on: it has got past its failure", **known.failing)
 
     async def _settle(self, failed: Failed, page: Page) -> Applied | Ended:
         """What becomes of the failing event, unless another runner has got past it meanwhile."""
@@ -343,20 +353,16 @@ class Run(Parts):
         if isinstance(settled, Busy):
             return self._ended(End.BUSY)
         if isinstance(settled, Storm):
-            log.error("projection %s pauses itself: %s", self._name, settled.reason)
+            say(logging.ERROR, self._name, f"pauses itself: {settled.reason}", **failed.fields)
             return self._ended(End.FAILED, settled.reason)
+        which = f"{settled.attempts} of {self.projection.attempts}"
+        said = f"failed at {failed.event}, attempt {which}: {failed.summary}"
+        fields = {**failed.fields, "attempt": settled.attempts}
         if settled.due_s is not None:
-            log.warning(
-                "projection %s failed at %s, attempt %d of %d; again in %.1f s: %s",
-                self._name,
-                failed.event,
-                settled.attempts,
-                self.projection.attempts,
-                settled.due_s,
-                failed.error,
-            )
+            again = f"{said}; again in {settled.due_s:.1f} s"
+            say(logging.WARNING, self._name, again, **fields)
             return replace(self._ended(End.RETRYING, failed.error), due_s=settled.due_s)
-        log.error("projection %s failed at %s: %s", self._name, failed.event, failed.error)
+        say(logging.ERROR, self._name, f"{said}. {way_out(self._name)}", **fields)
         return self._ended(End.FAILED, failed.error)
 
     def _ended(self, end: End, error: str | None = None) -> Ended:
@@ -402,8 +408,3 @@ class Run(Parts):
 
 class ProcessDied(Exception):
     """What is recorded as the error of an event on which process after process has died."""
-
-
-def _failed(error: BaseException, event: RecordedEvent) -> Failed:
-    mark = Mark(event.stream, event.position, event.id)
-    return Failed.because(error, mark=mark, event_type=event.type, entity_id=event.entity_id)

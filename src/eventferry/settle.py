@@ -25,11 +25,10 @@ from eventferry.engine._async import AsyncPoolTransactions, Locked, lock, move
 from eventferry.engine.ferry import FROZEN_S
 from eventferry.engine.outcome import Applied, Busy, Failed, Halted
 from eventferry.errors import TransactionLost
+from eventferry.journal import say
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Recorded, Registry
-
-log = logging.getLogger("eventferry.run")
 
 STORM_S = 60.0
 """In which so many entities fail; the pauses between their attempts are not counted."""
@@ -86,12 +85,11 @@ async def settle(
         after = moved(checkpoints, [failed.mark])
         if not await move(conn, service, projection.name, checkpoints, after, locked):
             raise TransactionLost("the checkpoint moved inside of the transaction that holds it")
-    log.error("projection %s: %s (%s): %s", projection.name, _DONE[projection.on_failure],
-              failed.event, failed.error)  # fmt: skip
+    done = "parks" if projection.on_failure == "park" else "skips"
+    said = f"{done} {failed.event}, attempt {recorded.attempts} has failed: {failed.summary}"
+    fields = {**failed.fields, "attempt": recorded.attempts}
+    say(logging.ERROR, projection.name, said, **fields)
     return Applied(after, 1)
-
-
-_DONE = {"park": "parked after its last attempt", "skip": "skipped after its last attempt"}
 
 
 async def _storm(

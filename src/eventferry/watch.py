@@ -33,6 +33,7 @@ from psycopg_pool import AsyncConnectionPool
 from eventferry import sql
 from eventferry.connection import options
 from eventferry.health import Health
+from eventferry.logline import first_line
 from eventferry.store._async import is_direct, observe
 
 log = logging.getLogger("eventferry.watch")
@@ -109,23 +110,34 @@ class Watch:
 
     async def listen(self) -> None:
         """Listens until it is cancelled; comes back after every loss of the connection."""
+        is_away, store = False, {"store": self.environment}
         while self.listen_url is not None:
             try:
                 async with self._listening(self.listen_url):
+                    if is_away:
+                        log.info("listening to the %s store again", self.environment, extra=store)
                     await self._lost.wait()
-                    log.warning("lost the connection that listens; polling until there is another")
+                    log.warning(
+                        "lost the connection that listens to the %s store; polling until there is "
+                        "another",
+                        self.environment,
+                        extra=store,
+                    )
             except _NotDirect:
                 log.warning(
                     "a pooler stands before the %s store, and passes no notifications on: only "
                     "polling. Set %s_listen_url to a URL without the pooler, or to 'off'",
                     self.environment,
                     self.environment,
+                    extra=store,
                 )
                 return
             except Exception as error:
-                log.warning("can't listen, polling meanwhile: %s", error, exc_info=_bug(error))
+                if not is_away:
+                    self._say("can't listen to the %s store, polling meanwhile: %s", error)
                 if not self.readers:
                     self.health.unavailable(self.environment, error)
+            is_away = True
             await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))
 
     async def poll(self) -> None:
@@ -133,26 +145,34 @@ class Watch:
         streams = sorted({stream for read in self.readers.values() for stream in read})
         if not streams:
             return
-        heads: dict[str, int] = {}
+        is_away, heads = False, dict[str, int]()
         looked_at = -1  # the head of the store when nothing was in flight, last time
         while True:
             await asyncio.sleep(self.poll_s * random.uniform(0.9, 1.1))
             try:
                 async with self.pool.connection() as conn:
                     seen = await observe(conn, streams)
+                    is_away = False
                     self.health.available(self.environment)
                     if seen.head == looked_at:
                         continue
                     cursor = await conn.execute(sql.query("heads"), (streams,))
                     new = dict(await cursor.fetchall())
             except Exception as error:
-                log.warning("could not poll: %s", error, exc_info=_bug(error))
+                if not is_away:
+                    self._say("could not poll the %s store: %s", error)
+                is_away = True
                 self.health.unavailable(self.environment, error)
                 await self.pool.drain()  # the pool's other connections are hardly any better
                 continue
             looked_at = seen.head if seen.in_flight == 0 else -1
             self._wake_readers(s for s, position in new.items() if position > heads.get(s, -1))
             heads = new
+
+    def _say(self, message: str, error: Exception) -> None:
+        """Tells of an error, once: it may last, and the projections tell when it is over."""
+        known = {"store": self.environment, "error_type": type(error).__qualname__}
+        log.warning(message, self.environment, first_line(error), exc_info=_bug(error), extra=known)
 
     @asynccontextmanager
     async def _listening(self, url: str) -> AsyncIterator[None]:

@@ -22,10 +22,11 @@ from functools import partial
 from pathlib import Path
 
 from eventferry.config import Config, load
-from eventferry.connection import is_outage, translated
+from eventferry.connection import translated
 from eventferry.ended import End, Ended
 from eventferry.errors import UnknownProjection
 from eventferry.health import Health
+from eventferry.journal import Journal, say
 from eventferry.pools import Pools
 from eventferry.presence import Presence
 from eventferry.projection import Projection
@@ -57,12 +58,13 @@ class Worker:
     that is done once more. None: it never does."""
     on_ended: Callable[[Projection, Ended], None] = lambda _projection, _ended: None
     """Told after every look."""
-    is_asked: bool = False
-    """Whether somebody has asked all processes of the service to end."""
     health: Health = field(default_factory=Health)
     """What probes are told."""
+    is_asked: bool = False
+    """Whether somebody has asked all processes of the service to end."""
     _presence: Presence | None = None
     _wake: dict[str, asyncio.Event] = field(default_factory=dict)
+    _journals: dict[str, Journal] = field(default_factory=dict)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
@@ -175,11 +177,11 @@ class Worker:
                 return total
             tries.ended(ended)
             if ended.end is End.IN_FLIGHT and tries.same == TRIES_TOLD:
-                log.warning(
-                    "projection %s waits for an append that is still open; "
-                    "`eventferry projections status %s` names it",
+                say(
+                    logging.WARNING,
                     projection.name,
-                    projection.name,
+                    "waits for an append that is still open; "
+                    f"`eventferry projections status {projection.name}` names it",
                 )
             await _wait(woken, self._next(ended, True, tries).wait_s)
 
@@ -198,10 +200,12 @@ class Worker:
             on_backlog=on_backlog,
             alone=slots.all,
             troubles=troubles,
+            journal=self._journals[projection.name],
             stops=self.stops,
         )
         async with slots.one():
             ended = await run()
+        self._journals[projection.name].ended(projection.name, ended)
         self.health.ended(projection.name, ended.end)
         self.on_ended(projection, ended)
         if self._presence is not None:
@@ -235,13 +239,7 @@ class Worker:
         """
         self.health.unavailable(projection.name, error)
         pause = tries.outage() * random.uniform(0.5, 1.5)
-        log.warning(
-            "projection %s: %s; again in %.1f s",
-            projection.name,
-            error,
-            pause,
-            exc_info=None if is_outage(error) else error,
-        )
+        self._journals[projection.name].outage(projection.name, error, pause)
         await pools.renew()
         await _wait(self._stopping, pause)
 
@@ -264,6 +262,7 @@ class Worker:
             with translated(pools.shown("local")):
                 await registry.register(projection)
             self._wake[projection.name] = asyncio.Event()
+            self._journals[projection.name] = Journal()
         self.health.registered(self._wake)
 
     def _watch(self, environment: str, pools: Pools, presence: Presence) -> Watch:

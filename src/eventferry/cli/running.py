@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eventferry.cli import logs
 from eventferry.cli.call import Call, NameArgument, command, seconds
 from eventferry.cli.control import add_stop
 from eventferry.cli.controlling import wrong_kind
-from eventferry.cli.report import FAILED, WRONG, Problem, Report, Screen, in_one_line
+from eventferry.cli.logs import LogFileOption, LogLevel, LogLevelOption
+from eventferry.cli.report import FAILED, WRONG, Problem, Report, Screen
 from eventferry.cli.serving import Address, HttpOption, serving
-from eventferry.cli.standing import way_out
+from eventferry.ended import way_out
 
 if TYPE_CHECKING:
     from eventferry.config import Config
@@ -28,18 +29,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("eventferry.cli")
 
 
-class LogLevel(StrEnum):
-    """From which level on what happens is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-LogLevelOption = Annotated[
-    LogLevel, typer.Option("--log-level", help="What is logged on standard error.")
-]
 ForOption = Annotated[
     float | None,
     typer.Option("--for", metavar="DURATION", parser=seconds, help="End after this long: 55s."),
@@ -70,6 +59,7 @@ def add_to(app: typer.Typer) -> None:
         for_s: ForOption = None,
         http: HttpOption = None,
         log_level: LogLevelOption = LogLevel.INFO,
+        log_file: LogFileOption = None,
     ) -> Report:
         """Run the on-demand projections.
 
@@ -90,6 +80,7 @@ def add_to(app: typer.Typer) -> None:
             http=http,
             concurrency=concurrency,
             level=log_level,
+            log_file=log_file,
         )
 
     for kind in ("producing", "consuming"):
@@ -117,6 +108,7 @@ def _add_start(group: typer.Typer, kind: str) -> None:
         for_s: ForOption = None,
         http: HttpOption = None,
         log_level: LogLevelOption = LogLevel.INFO,
+        log_file: LogFileOption = None,
     ) -> Report:
         """Run one projection in the foreground.
 
@@ -143,6 +135,7 @@ def _add_start(group: typer.Typer, kind: str) -> None:
             for_s=for_s,
             http=http,
             level=log_level,
+            log_file=log_file,
             stops=known.stops if known else 0,
         )
 
@@ -166,31 +159,9 @@ class Tally:
     last: dict[str, Ended] = field(default_factory=dict)
 
     def ended(self, projection: Projection, ended: Ended) -> None:
-        """Counts, and logs what people should know."""
-        from eventferry.ended import End
-
-        name = projection.name
-        before = self.last.get(name)
-        self.last[name] = ended
-        self.handled[name] = self.handled.get(name, 0) + ended.handled
-        if ended.handled:
-            log.info(
-                "projection %s handled %d events in %.3f s: %s",
-                name,
-                ended.handled,
-                ended.seconds,
-                ended.end.value,
-            )
-        if before is not None and before.end is ended.end:
-            return
-        if ended.end is End.WAITING:
-            log.warning("projection %s waits: %s", name, ended.error)
-        if ended.end is End.PAUSED:
-            log.warning("projection %s is paused: %s", name, ended.error)
-        if ended.end is End.FAILED:
-            log.error(
-                "projection %s stands still: %s. %s", name, in_one_line(ended.error), way_out(name)
-            )
+        """Counts."""
+        self.last[projection.name] = ended
+        self.handled[projection.name] += ended.handled
 
 
 def _foreground(
@@ -199,6 +170,7 @@ def _foreground(
     *,
     until_idle: bool,
     level: LogLevel,
+    log_file: Path | None,
     for_s: float | None = None,
     http: Address | None = None,
     concurrency: int = 1,
@@ -207,7 +179,7 @@ def _foreground(
     """Runs the projections here until they are idle, time is up, or they are told to end."""
     from eventferry.worker import Worker
 
-    _log_to_stderr(level)
+    logs.begin(level, log_file, service=config.service)
     tally = Tally({p.name: 0 for p in projections})
     worker = Worker(
         config=config,
@@ -271,23 +243,16 @@ def _report(tally: Tally, verdict: dict[str, Ended]) -> Report:
 def ended_badly(last: dict[str, Ended]) -> tuple[Problem, ...]:
     """The problems of runs that have failed, or that lack a stream."""
     from eventferry.ended import End
+    from eventferry.logline import first_line
 
     found = []
     for name, ended in last.items():
         if ended.end is End.FAILED:
-            message = f"projection {name} failed: {in_one_line(ended.error)}. {way_out(name)}"
+            message = f"projection {name} failed: {first_line(ended.error)}. {way_out(name)}"
             found.append(Problem("ProjectionFailed", message))
         if ended.end is End.WAITING:
             found.append(Problem("UnknownStream", f"projection {name} waits: {ended.error}"))
     return tuple(found)
-
-
-def _log_to_stderr(level: LogLevel) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.value.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
 
 
 def _log_start(config: Config, projections: Sequence[Projection], *, until_idle: bool) -> None:
@@ -295,7 +260,8 @@ def _log_start(config: Config, projections: Sequence[Projection], *, until_idle:
 
     for p in projections:
         target = f" to {p.shared_stream}" if p.kind == "producing" else ""
-        log.info("running %s %s: %s%s", p.kind, p.name, ", ".join(p.streams), target)
+        extra = {"projection": p.name}
+        log.info("running %s %s: %s%s", p.kind, p.name, ", ".join(p.streams), target, extra=extra)
     if until_idle:
         return
     poll = f"{config.poll_interval.total_seconds():g} s"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eventferry.cli.report import Problem, in_one_line
+from eventferry.cli.report import Problem
+from eventferry.ended import way_out
 
 if TYPE_CHECKING:
     from eventferry.config import Config
@@ -22,6 +23,8 @@ async def known(config: Config, name: str) -> Registered | None:
 
 def problem(known: Registered) -> Problem | None:
     """Why it would not run; None: it would."""
+    from eventferry.logline import first_line
+
     name = known.name
     if known.state == "deleted":
         message = f"it has been deleted; `eventferry projections reset {name}` brings it back"
@@ -33,14 +36,6 @@ def problem(known: Registered) -> Problem | None:
         )
         return Problem("ProjectionPaused", f"projection {name} does not run: {message}")
     if known.state == "failed":
-        message = f"projection {name} has failed: {in_one_line(known.error)}. {way_out(name)}"
+        message = f"projection {name} has failed: {first_line(known.error)}. {way_out(name)}"
         return Problem("ProjectionFailed", message)
     return None
-
-
-def way_out(name: str) -> str:
-    """What to do about a projection that has failed."""
-    return (
-        f"`eventferry projections status {name}` shows where; "
-        f"when it is fixed: `eventferry projections retry {name}`"
-    )
