@@ -60,7 +60,9 @@ def _behind(status: ProjectionStatus, limits: Limits) -> Iterator[Finding]:
     lag, age_s = status.lag or 0, status.behind_s or 0.0
     told = []
     if limits.lag is not None and lag > limits.lag:
-        told.append(f"{shown_lag(lag)} events behind (allowed: {limits.lag:,})")
+        told.append(
+            f"{shown_lag(lag)} event{'s' if lag > 1 else ''} behind (allowed: {limits.lag:,})"
+        )
     if limits.age_s is not None and age_s > limits.age_s:
         told.append(
             f"{shown_age(age_s)} behind, its oldest event (allowed: {shown_age(limits.age_s)})"
