@@ -89,7 +89,10 @@ def test_status_names_the_processes_that_run_a_projection(users: CommandLine) ->
         ]
         assert [r["pid"] for r in status(users, "ferry")["runners"]] == [worker.pid]
         text = users("projections", "status", "reader").out
-        assert f"reader is left to worker {HOST}:{worker.pid} since 20" in text
+        assert [line.split("\t")[:2] for line in text.splitlines()[-2:]] == [
+            ["worker", f"{HOST}:{worker.pid}"],
+            ["start", f"{HOST}:{start.pid}"],
+        ]
         worker.terminate()
         start.send_signal(signal.SIGINT)
         for process in (worker, start):
@@ -117,8 +120,10 @@ def test_a_process_with_older_code_than_another_is_marked(users: CommandLine) ->
             found = {r["pid"]: r for r in status(users, "reader")["runners"]}
             assert (found[old.pid]["is_outdated"], found[new.pid]["is_outdated"]) == (True, False)
             assert found[old.pid]["version"] != found[new.pid]["version"]
-            newest = found[new.pid]["version"]
-            assert f"{newest} is newer\n" in users("projections", "status", "reader").out
+            older = f"{found[old.pid]['version']}, older than {found[new.pid]['version']}"
+            text = users("projections", "status", "reader").out
+            assert f"\t{older}\treader\n" in text
+            assert text.endswith("to run the newest version: eventferry restart\n")
             (finding,) = users("check", "--json").envelope["data"]["findings"]
             assert (finding["type"], finding["remedy"]) == ("Outdated", "eventferry restart")
             assert finding["projections"] == ["ferry", "reader"]

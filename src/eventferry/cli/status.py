@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from eventferry.runner import Runner
     from eventferry.status import Failure, InFlight, ParkedEvents, ProjectionStatus, StreamStatus
 
+COLUMNS = (
+    *("projection", "kind", "mode", "state"),
+    *("stream", "position", "horizon", "lag", "behind", "rate", "left"),
+)
 ATTEMPTS_SHOWN = 3
 """Failed attempts of a projection, without --verbose."""
 
@@ -61,24 +65,13 @@ def _answer(found: list[ProjectionStatus], attempts: list[Attempt], *, verbose: 
 
     def show(screen: Screen) -> None:
         screen.table(
-            (
-                "projection",
-                "kind",
-                "mode",
-                "state",
-                "stream",
-                "position",
-                "horizon",
-                "lag",
-                "behind",
-                "rate",
-                "left",
-            ),
+            COLUMNS,
             [_row(status, stream) for status in found for stream in status.streams],
         )
         for status in found:
             _show_details(screen, status, now=now, verbose=verbose)
             _show_attempts(screen, status, failed[status.name], now=now, verbose=verbose)
+        _show_runners(screen, found)
 
     return Report(
         data=[
@@ -145,16 +138,6 @@ def _show_details(
     name = status.name
     if status.runner:
         screen.line(f"{name} is run by {status.runner}")
-    for runner in status.runners:
-        place = f"{runner.command} {runner.host}:{runner.pid}"
-        since = f"since {runner.started_at:%Y-%m-%d %H:%M:%S%z}, version {runner.version}"
-        if runner.is_outdated:
-            screen.line(
-                f"{name} is left to {place} {since}: {runner.newest_version} is newer", "yellow"
-            )
-            screen.line("  to run the newest: eventferry restart")
-        else:
-            screen.line(f"{name} is left to {place} {since}")
     for append in status.in_flight:
         screen.line(f"{name} is held back by {holder(append)}", "yellow")
     if status.state == "deleted":
@@ -197,6 +180,30 @@ def _show_failure(
         if failure.event_id and status.kind == "consuming":
             skip = f"eventferry projections skip {status.name} --event {failure.event_id}"
             screen.line(f"  to leave the event out: {skip} --reason …")
+
+
+def _show_runners(screen: Screen, found: list[ProjectionStatus]) -> None:
+    """The processes that run them, whenever they have work."""
+    present = {runner.id: runner for status in found for runner in status.runners}
+    if not present:
+        return
+    names = [status.name for status in found]
+    screen.line()
+    screen.table(
+        ("process", "host:pid", "since", "version", "runs"),
+        [
+            (
+                r.command,
+                f"{r.host}:{r.pid}",
+                f"{r.started_at:%Y-%m-%d %H:%M:%S%z}",
+                f"{r.version}, older than {r.newest_version}" if r.is_outdated else r.version,
+                ", ".join(name for name in names if name in r.projections),
+            )
+            for r in present.values()
+        ],
+    )
+    if any(runner.is_outdated for runner in present.values()):
+        screen.line("to run the newest version: eventferry restart", "yellow")
 
 
 def _due(failure: Failure) -> str:
