@@ -31,9 +31,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-
 
 class EventFerryError(Exception):
     """The base of all errors that eventferry raises on purpose."""
@@ -167,6 +164,9 @@ UNPARSED = "(a URL that can't be parsed)"
 
 def redacted(url: str) -> str:
     """A store's URL as it may be shown: who, where and which database, and nothing else of it."""
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
     try:
         parts = conninfo_to_dict(url)
     except ProgrammingError:

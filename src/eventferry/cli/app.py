@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, NoReturn
 
 import typer
 
 from eventferry.cli import (
     audit,
     check,
+    completion,
     control,
     event,
     migrate,
@@ -24,10 +26,9 @@ from eventferry.cli import (
     unparking,
 )
 from eventferry.cli.call import Call, ConfigOption, JsonOption, path
+from eventferry.cli.completion import PROGRAM, VARIABLE
 from eventferry.cli.failure import failure
 from eventferry.cli.report import WRONG, Problem, Report, Screen, envelope
-
-PROGRAM = "eventferry"
 
 app = typer.Typer(
     name=PROGRAM,
@@ -49,6 +50,7 @@ for commands in (control, unparking, resetting, audit):
     commands.add_to(projections)
 check.add_to(app)
 show.add_to(app)
+completion.add_to(app)
 
 # typer brings its own click, or uses the installed one: this is the class in either
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
@@ -80,6 +82,8 @@ def everywhere(
 def run(argv: Sequence[str]) -> int:
     """Runs one command and prints its report; returns the exit code."""
     call = Call(json="--json" in argv)
+    if VARIABLE in os.environ:
+        _complete()
     try:
         report = _parsed(argv, call) or _done(call)
         _print(call, report)
@@ -102,6 +106,16 @@ def _parsed(argv: Sequence[str], call: Call) -> Report | None:
     except _UsageError as error:
         return _usage(error, call)
     return None if call.action else Report(is_printed=True)
+
+
+def _complete() -> NoReturn:
+    """Answers a shell, and ends; never with a message, as that would land amid the line."""
+    from typer._completion_classes import completion_init
+
+    completion_init()
+    with suppress(Exception):
+        typer.main.get_command(app).main([], prog_name=PROGRAM, complete_var=VARIABLE)
+    sys.exit(1)
 
 
 def _done(call: Call) -> Report:

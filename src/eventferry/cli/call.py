@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eventferry.cli import completing
 from eventferry.cli.report import Report, Screen
 
 if TYPE_CHECKING:
@@ -90,9 +91,25 @@ ConfigOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Answer with one JSON object.", show_default=False)
 ]
-NameArgument = Annotated[str, typer.Argument(help="Of the projection.", show_default=False)]
+NameArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Of the projection.", show_default=False, autocompletion=completing.projections
+    ),
+]
 NamesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[NAME]...", help="Of projections; all by default.")
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME]...",
+        help="Of projections; all by default.",
+        autocompletion=completing.projections,
+    ),
+]
+StreamArgument = Annotated[
+    str,
+    typer.Argument(
+        help="It must exist.", show_default=False, autocompletion=completing.stream_names
+    ),
 ]
 EnvironmentOption = Annotated[
     Environment, typer.Option("--environment", help="Which store: the service's own, or all's.")

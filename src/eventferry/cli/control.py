@@ -14,6 +14,7 @@ from eventferry.cli.call import (
     Call,
     NameArgument,
     ReasonOption,
+    StreamArgument,
     command,
     position_or,
     reason,
@@ -39,7 +40,6 @@ WhyOption = Annotated[
     typer.Option("--reason", parser=reason, metavar="TEXT", help="For others, and the audit."),
 ]
 AN_ID = "019c1234-0000-7000-8000-000000000003"
-StreamArgument = Annotated[str, typer.Argument(help="Which one.", show_default=False)]
 
 
 def add_to(projections: typer.Typer) -> None:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
-from eventferry.cli.call import Call, Environment, EnvironmentOption, command, connected, url_of
+from eventferry.cli.call import (
+    Call,
+    Environment,
+    EnvironmentOption,
+    StreamArgument,
+    command,
+    connected,
+    url_of,
+)
 from eventferry.cli.failure import failure
 from eventferry.cli.report import Problem, Report, Screen, dumped, problems
 
@@ -48,7 +56,7 @@ def add_to(app: typer.Typer) -> None:
     )
     def append(
         call: Call,
-        stream: Annotated[str, typer.Argument(help="It must exist.", show_default=False)],
+        stream: StreamArgument,
         file: Annotated[
             Path, typer.Argument(help="CloudEvents 1.0, one a line; - is standard input.")
         ] = Path("-"),
@@ -77,7 +85,7 @@ def add_to(app: typer.Typer) -> None:
     )
     def read(
         call: Call,
-        stream: Annotated[str, typer.Argument(help="It must exist.", show_default=False)],
+        stream: StreamArgument,
         environment: EnvironmentOption = Environment.LOCAL,
         after: Annotated[int, typer.Option(min=0, help="Only after this position.")] = 0,
         before: Annotated[int | None, typer.Option(help="Only before this position.")] = None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventferry.cli import logs
+from eventferry.cli import completing, logs
 from eventferry.cli.call import Call, NameArgument, command, seconds
 from eventferry.cli.control import add_stop
 from eventferry.cli.controlling import wrong_kind
@@ -46,9 +46,10 @@ def add_to(app: typer.Typer) -> None:
     )
     def worker(
         call: Call,
-        queue: Annotated[str, typer.Option(help="Whose on-demand projections run.")] = (
-            "domain-events"
-        ),
+        queue: Annotated[
+            str,
+            typer.Option(help="Whose on-demand projections run.", autocompletion=completing.queues),
+        ] = "domain-events",
         background: Annotated[
             bool, typer.Option("--background", help="The long-running projections too.")
         ] = False,

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from eventferry.cli import completing
 from eventferry.cli.call import Call, Environment, EnvironmentOption, command, connected
 from eventferry.cli.report import Report, Screen
 
@@ -18,7 +19,14 @@ def add_to(app: typer.Typer) -> None:
     @command(streams, "create", examples=("eventferry streams create users-stream",))
     def create(
         call: Call,
-        name: Annotated[str, typer.Argument(help="Such as users-stream.", show_default=False)],
+        name: Annotated[
+            str,
+            typer.Argument(
+                help="Such as users-stream.",
+                show_default=False,
+                autocompletion=completing.stream_names,
+            ),
+        ],
         environment: EnvironmentOption = Environment.LOCAL,
         description: Annotated[str | None, typer.Option(help="What happens in it.")] = None,
     ) -> Report:

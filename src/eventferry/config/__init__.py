@@ -22,7 +22,7 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from eventferry.config._file import VARIABLE_KEYS, Mistakes, find, read
+from eventferry.config._file import VARIABLE_KEYS, Mistakes, read
 from eventferry.config._shape import (
     TABLES,
     Kind,
@@ -33,6 +33,7 @@ from eventferry.config._shape import (
     parse_duration,
     shown,
 )
+from eventferry.config_file import find
 from eventferry.errors import ConfigurationError
 from eventferry.handler import Handler, load_handler
 from eventferry.projection import Projection

@@ -1,18 +1,15 @@
-"""Finding the file, reading it, and collecting what is wrong with it."""
+"""Reading the file, and collecting what is wrong with it."""
 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from eventferry._json import quoted
+from eventferry.config_file import FILE_VARIABLE, parse, section
 from eventferry.errors import ConfigurationError
 
-FILE_NAME = "projections.toml"
-FILE_VARIABLE = "EVENTFERRY_CONFIG"
 URL_KEYS = ("local_url", "shared_url", "local_listen_url", "shared_listen_url")
 VARIABLE_KEYS = (*URL_KEYS, "version")
 """Where `EVENTFERRY_…` in the environment wins over the file."""
@@ -26,7 +23,7 @@ class Mistakes:
     def __init__(self, file: Path) -> None:
         self.lines: list[str] = []
         self._file = str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
-        self._root = ("tool", "eventferry") if _is_pyproject(file) else ()
+        self._root = section(file)
 
     def add(self, text: str, *keys: str | int) -> None:
         self.lines.append(self.line(text, *keys))
@@ -48,40 +45,9 @@ def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quoted(key)
 
 
-def find(path: Path | str | None, environ: Mapping[str, str]) -> Path:
-    given = path or environ.get(FILE_VARIABLE)
-    if given:
-        return Path(given).absolute()
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (file := folder / FILE_NAME).is_file():
-            return file
-        if (file := folder / "pyproject.toml").is_file() and _has_section(file):
-            return file
-    advice = (
-        f"Go to your service's folder, or name the file with --config or {FILE_VARIABLE}, "
-        f'or write a {FILE_NAME}; its first line is: service = "name-of-your-service"'
-    )
-    looked = f"there is no {FILE_NAME}, and no pyproject.toml with [tool.eventferry]"
-    raise ConfigurationError([f"{looked}, in {here} or a folder above it. {advice}"])
-
-
-def _has_section(pyproject: Path) -> bool:
-    # By its text: a pyproject.toml that can't be parsed or read, and isn't ours, is not our matter.
-    try:
-        content = pyproject.read_bytes()
-    except OSError:
-        return False
-    return re.search(rb"^\s*\[+\s*tool\s*\.\s*eventferry\b", content, re.MULTILINE) is not None
-
-
-def _is_pyproject(file: Path) -> bool:
-    return file.name == "pyproject.toml"
-
-
 def read(file: Path, mistakes: Mistakes) -> dict[str, Any]:
     try:
-        table: Any = _without_passwords(tomllib.loads(file.read_bytes().decode("utf-8-sig")))
+        table: Any = _without_passwords(parse(file))
     except FileNotFoundError:
         mistakes.stop(f"there is no such file (from --config or {FILE_VARIABLE})")
     except OSError as error:
@@ -93,8 +59,6 @@ def read(file: Path, mistakes: Mistakes) -> dict[str, Any]:
         mistakes.stop("is not TOML that Python can read: it nests too deeply")
     except ValueError as error:  # TOMLDecodeError, or a number of too many digits
         mistakes.stop(f"is not TOML: {error}")
-    for key in ("tool", "eventferry") if _is_pyproject(file) else ():
-        table = table.get(key) if isinstance(table, dict) else None
     if not isinstance(table, dict):
         mistakes.stop("has no table [tool.eventferry]")
     return table
