@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-only lint format generate soak mutants lock
+.PHONY: help demo test test-only lint format charts generate soak mutants lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ format: $(INSTALLED) ## Format the code, and fix what ruff can fix
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
 
+charts: $(INSTALLED) ## Helm and linters for deploy/, 400 MB: their tests are skipped without
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-charts.lock
+
 generate: $(INSTALLED) ## The sync modules from the async ones, the Python reference from docstrings
 	@$(BIN)/python tools/async_to_sync.py
 	@$(BIN)/python -m tools.reference
@@ -52,10 +55,11 @@ soak: $(INSTALLED) ## Tests that take minutes: a million events, hundreds of fau
 mutants: $(INSTALLED) ## Break the code on purpose: the tests must notice
 	@$(BIN)/python -m tools.mutants
 
-lock: $(INSTALLED) ## requirements.lock, from pyproject.toml, with the newest versions
-	@$(BIN)/uv pip compile pyproject.toml --output-file requirements.lock --quiet --upgrade \
-		--universal --python-version 3.11 --all-extras --group project --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+lock: COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header
+lock: $(INSTALLED) ## Both locks, from pyproject.toml, with the newest versions
+	@$(COMPILE) pyproject.toml --all-extras --group project --output-file requirements.lock
+	@$(COMPILE) --group charts --constraint requirements.lock --output-file requirements-charts.lock
 	@echo "requirements.lock: $$(grep -c '==' requirements.lock) packages"
 
 $(INSTALLED): requirements.lock pyproject.toml
