@@ -65,7 +65,7 @@ class Journal:
         say(
             logging.DEBUG if self._is_away else logging.WARNING,
             projection,
-            f"{logline.first_line(error)}; again in {again_s:.1f} s, until it goes",
+            f"can't go on: {logline.first_line(error)}; tried again, now in {again_s:.1f} s",
             exc_info=None if is_outage(error) else error,
             error_type=type(error).__qualname__,
         )

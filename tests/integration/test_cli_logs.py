@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from eventferry.embedded import EmbeddedServer
 from tests.command_line import PROGRAM, CommandLine, cloud_event
 from tests.conftest import MakeDatabase
 from tests.pages import ROOT, blocks
@@ -182,6 +184,38 @@ def test_what_is_found_to_stand_still_is_said_once(users: CommandLine) -> None:
         ("WARNING", "stopping after the batch; once more to stop at once"),
     ]
     assert {line["event_id"] for line in told if line["level"] == "ERROR"} == {FAILED}
+
+
+def test_an_outage_is_said_once_by_whom_it_concerns(
+    tmp_path: Path, own_server: EmbeddedServer
+) -> None:
+    """And that it is over, by those who were at it."""
+    databases = [own_server.create_database(name) for name in ("local", "shared")]
+    users = CommandLine(tmp_path, *databases)
+    users.write()
+    assert users("migrate").code == 0
+    users = users.ready()
+    users.write(CONFIGURATION, HANDLERS)
+    log = users.folder / "worker.log"
+    with users.started("worker", "--log-file", str(log)) as worker:
+        until(lambda: log.exists() and "caught up" in log.read_text())
+        own_server.stop(crash=True)
+        until(lambda: "can't go on" in log.read_text())
+        own_server.start()
+        until(lambda: "goes on" in log.read_text())
+        until(lambda: "listening to the local store again" in log.read_text())
+        stop(worker)
+
+    told = Counter(
+        line["message"].removeprefix("projection mails-projection ")[:11]
+        for line in parsed(log.read_text())
+        if line["level"] != "INFO" or line["logger"] != "eventferry.cli"
+    )
+    assert told.pop("could not p", 1) == 1  # where it was long enough for that
+    assert told == dict.fromkeys(
+        ("handled 0 e", "can't go on", "goes on: th", "lost the co", "listening t", "stopping af"),
+        1,
+    )
 
 
 def test_a_file_may_be_rotated(users: CommandLine) -> None:

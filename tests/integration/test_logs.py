@@ -155,3 +155,45 @@ def test_logging_is_never_what_fails(
     (line,) = (fields(r) for r in caplog.records if r.getMessage() == "hello there")
     assert "trace_id" not in line
     assert line.get("correlation_id", line["event_id"]) == line["event_id"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"), [("stop", "failed"), ("park", "parks"), ("skip", "skips")]
+)
+def test_a_failure_is_an_error_once_whatever_becomes_of_it(
+    users: Service, caplog: pytest.LogCaptureFixture, policy: str, said: str
+) -> None:
+    def handle(event: RecordedEvent) -> None:
+        raise ValueError(f"no such user\n{event.data['email']}")
+
+    event = registered(correlation_id="order-7", traceparent=TRACEPARENT)
+    users.append(STREAM, event)
+    users.consuming("reader", handle, STREAM, on_failure=policy)
+    users.run("reader")
+    users.run("reader")
+
+    told, *again = (r for r in caplog.records if r.levelno == logging.ERROR)
+    assert fields(told) == of(
+        event, users.positions(STREAM)[0], correlation_id="order-7", trace_id=TRACE
+    )
+    assert told.getMessage().startswith(f"projection reader {said} ")
+    assert "ValueError: no such user" in told.getMessage()
+    assert "in handle" in vars(told)["traceback"]
+    # another worker finds it so, and says so
+    assert [r.getMessage()[:31] for r in again] == (
+        ["projection reader stands still:"] if policy == "stop" else []
+    )
+    assert SECRET not in str([vars(r) for r in caplog.records])
+
+
+def test_a_storm_is_said_once(users: Service, caplog: pytest.LogCaptureFixture) -> None:
+    def handle(event: RecordedEvent) -> None:
+        raise ValueError("the other side is down")
+
+    users.append(STREAM, [Event("UserRegistered", entity_id=str(n)) for n in range(3)])
+    users.consuming("reader", handle, STREAM, on_failure="park", storm=3)
+    users.run("reader")
+
+    errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert [message.split()[2] for message in errors] == ["parks", "parks", "pauses"]
+    assert "3 entities have failed alike" in errors[-1]

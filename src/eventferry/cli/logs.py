@@ -61,10 +61,8 @@ def begin(level: LogLevel, file: Path | None, *, service: str) -> None:
     root.addHandler(_to_stderr(service) if file is None else _to_file(file, service))
     root.setLevel(level.value.upper())
     logging.captureWarnings(True)
-    if (
-        level is not LogLevel.DEBUG
-    ):  # complains at every attempt; the worker tells of an outage once
-        logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
+    if level is not LogLevel.DEBUG:  # it complains of each connection; we tell of an outage, once
+        logging.getLogger("psycopg").setLevel(logging.CRITICAL)
 
 
 def _to_stderr(service: str) -> logging.Handler:
