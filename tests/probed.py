@@ -55,6 +55,9 @@ def runs_until_told(
     def has_ended_or_answers() -> bool:
         return worker.poll() is not None or all(map(answers, urls))
 
-    until(has_ended_or_answers, ", ".join(urls))
-    assert worker.poll() is None, deployed.log
-    assert deployed.stop(worker) == [0], deployed.log
+    try:
+        until(has_ended_or_answers, ", ".join(urls))
+        assert worker.poll() is None, deployed.log
+    finally:
+        codes = deployed.stop(worker)
+    assert codes == [0], deployed.log
