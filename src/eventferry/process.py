@@ -10,8 +10,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -22,6 +23,8 @@ EVENTFERRY: Final = (
 )
 """The command line of this very installation."""
 STOP_S: Final = 10.0
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a process to end."""
 
 # The watcher sends SIGINT to $$, which is the program after the exec: PostgreSQL shuts down fast, a
 # worker ends after its batch. (By descriptor 3: sh gives /dev/null to what it starts with &.)
@@ -65,23 +68,33 @@ class Process:
         """How it ended; None: it runs."""
         return self._process.poll()
 
+    def signal(self, number: int) -> None:
+        """Sends it a signal, without waiting for what comes of it."""
+        if self.code is None:
+            self._process.send_signal(number)
+
     def terminate(self) -> None:
         """SIGTERM, without waiting."""
-        if self.code is None:
-            self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL: it gets no chance to say anything."""
-        self._process.kill()
+        self.signal(signal.SIGKILL)
         self.ended(STOP_S)
 
-    def stop(self, within_s: float = STOP_S) -> None:
-        """SIGTERM, and SIGKILL where that is not heard; safe at any time."""
+    def stop(self, within_s: float = STOP_S) -> bool:
+        """SIGTERM, and SIGKILL where that is not heard; safe at any time.
+
+        Returns:
+            Whether it ended without the latter.
+        """
         self.terminate()
         try:
             self.ended(within_s)
         except subprocess.TimeoutExpired:
             self.kill()
+            return False
+        return True
 
     def ended(self, within_s: float | None = None) -> int:
         """How it ended, when it has.
@@ -122,3 +135,28 @@ def popen(
         start_new_session=True,  # Ctrl-C is ours: they end when we say so
         **options,
     )
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Whatever asks us to end does it as Ctrl-C does, so that we clean up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [signal.signal(number, signal.default_int_handler) for number in SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def deaf_in_the_end() -> Iterator[None]:
+    """From here on, nothing interrupts the cleaning up, which takes seconds at most."""
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)

@@ -126,6 +126,17 @@ def test_a_service_without_projections_is_fine(load: Load) -> None:
     assert load('service = "a"').projections == {}
 
 
+def test_defaults_count_where_neither_file_nor_environment_says_anything(load: Load) -> None:
+    urls = {key: f"postgresql://default/{key}" for key in ("local_url", "shared_url")}
+    environ = {"EVENTFERRY_SHARED_URL": "postgresql://environment/shared"}
+
+    nothing = load('service = "a"', {}, defaults=urls)
+    both = load('service = "a"\nlocal_url = "postgresql://file/local"', environ, defaults=urls)
+
+    assert (nothing.local_url, nothing.shared_url) == tuple(urls.values())
+    assert (both.local_url, both.shared_url) == ("postgresql://file/local", *environ.values())
+
+
 def test_the_environment_wins_over_the_file(load: Load) -> None:
     urls = 'local_url = "postgresql://a/l"\nshared_url = "postgresql://a/s"\n'
     loaded = load(f'service = "a"\n{urls}', {"EVENTFERRY_SHARED_URL": "postgres://b/s"})

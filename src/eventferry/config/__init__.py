@@ -89,6 +89,7 @@ def load(
     path: Path | str | None = None,
     *,
     environ: Mapping[str, str] = os.environ,
+    defaults: Mapping[str, str] = MappingProxyType({}),
     import_handlers: bool = True,
 ) -> Config:
     """Reads and checks the configuration.
@@ -98,6 +99,7 @@ def load(
             `pyproject.toml` with `[tool.eventferry]`, in the current folder or the nearest above.
         environ: EVENTFERRY_LOCAL_URL, EVENTFERRY_SHARED_URL, EVENTFERRY_LOCAL_LISTEN_URL and
             EVENTFERRY_SHARED_LISTEN_URL, EVENTFERRY_VERSION in it win over the file.
+        defaults: What counts where neither says anything: `{"local_url": "postgresql://…"}`.
         import_handlers: False leaves the handlers of all projections None. Otherwise the file's
             folder is put on `sys.path`, where the handlers' modules are looked for.
 
@@ -107,7 +109,7 @@ def load(
     file = find(path, environ)
     mistakes = Mistakes(file)
     table = read(file, mistakes)
-    settings = _settings(table, environ, mistakes)
+    settings = _settings(table, environ, defaults, mistakes)
     if import_handlers and (folder := str(file.parent)) not in sys.path:
         sys.path.insert(0, folder)
     projections = _projections(table, mistakes, import_handlers=import_handlers)
@@ -130,9 +132,12 @@ def load(
 
 
 def _settings(
-    table: Mapping[str, Any], environ: Mapping[str, str], mistakes: Mistakes
+    table: Mapping[str, Any],
+    environ: Mapping[str, str],
+    defaults: Mapping[str, str],
+    mistakes: Mistakes,
 ) -> SettingsTable | None:
-    own = {key: value for key, value in table.items() if key not in TABLES}
+    own = {**defaults, **{key: value for key, value in table.items() if key not in TABLES}}
     # An empty variable counts as not set: compose files pass variables on that way.
     variables = {
         key: variable

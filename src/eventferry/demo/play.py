@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,11 +22,11 @@ from eventferry.demo.traffic import from_file, made_up
 from eventferry.demo.trickle import Latency, count, trickle
 from eventferry.demo.verdict import Verdict, judge
 from eventferry.embedded import EmbeddedServerError
+from eventferry.process import deaf_in_the_end, interruptible
 
 FAILED = 1
 WRONG = 2
 INTERRUPTED = 130
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 OFF = {"type": "VerdictOff", "message": "an event was lost, doubled, or out of order: see data"}
 
@@ -43,7 +41,7 @@ def play(*, events: int, file: Path | None, keep: bool, as_json: bool, trickle_s
     screen = Screen(Console(stderr=as_json, highlight=False))
     try:
         lines = from_file(file) if file else list(made_up(events))
-        with _interruptible(), staged() as stage, _deaf_in_the_end():
+        with interruptible(), staged() as stage, deaf_in_the_end():
             return _play(stage, screen, lines, keep=keep, as_json=as_json, trickle_s=trickle_s)
     except KeyboardInterrupt:
         print("stopped; nothing is left of the demo", file=sys.stderr)
@@ -211,31 +209,6 @@ def _keep(stage: Stage, screen: Screen, urls: Mapping[str, str]) -> None:
     screen.say(f"the services, {stage.folder}/users and …/mail, run on; Ctrl-C removes all of it")
     while True:
         time.sleep(3600)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Whatever asks us to end does it as Ctrl-C does, so that we clean up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = [signal.signal(number, signal.default_int_handler) for number in SIGNALS]
-    try:
-        yield
-    finally:
-        for number, handler in zip(SIGNALS, before, strict=True):
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _deaf_in_the_end() -> Iterator[None]:
-    """From here on, nothing interrupts the cleaning up, which takes seconds at most."""
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
 
 
 def _duration(seconds: float) -> str:
