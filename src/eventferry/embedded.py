@@ -78,7 +78,7 @@ class EmbeddedServer:
         settings: Mapping[str, str] | None = None,
         *,
         password: str | None = None,
-        programs: Path | None = None,
+        programs: Path | str | None = None,
     ) -> None:
         self.folder: Path = Path(folder).absolute()
         """Where its data, log and socket are."""
@@ -86,7 +86,7 @@ class EmbeddedServer:
         """Its TCP port on 127.0.0.1; None: it has none."""
         self.settings: dict[str, str] = dict(settings or {})
         """PostgreSQL's settings, for the next start."""
-        self.programs: Path = programs or _embedded_programs()
+        self.programs: Path = Path(programs).absolute() if programs else _embedded_programs()
         """The folder of PostgreSQL's programs."""
         self._place = ServerFolder(self.folder)
         self._address = Address(folder=self.folder, port=self.port, password=password)

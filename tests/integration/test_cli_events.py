@@ -13,9 +13,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from eventferry.cli.event import BATCH, MAX_LINE
+from eventferry.cli.importing import BATCH, MAX_LINE
+from eventferry.embedded import EmbeddedServer
 from tests.command_line import PROGRAM, CommandLine, cloud_event
 from tests.conftest import MakeDatabase
+from tests.databases import Databases
 from tests.services import query
 from tests.waiting import PATIENCE_S, until
 
@@ -299,6 +301,44 @@ def test_a_reader_follows_what_is_appended(users: CommandLine) -> None:
     assert [event["data"] for event in (first, second)] == [
         json.loads(cloud_event(n))["data"] for n in (1, 2)
     ]
+
+
+def test_who_follows_comes_back_after_an_outage_and_prints_nothing_twice(
+    tmp_path: Path, own_server: EmbeddedServer
+) -> None:
+    databases = Databases(own_server)
+    users = CommandLine(tmp_path, databases.make("local", "users"), databases.make("shared"))
+    users.ready()
+    users("events", "append", "users-stream", stdin=cloud_event(1))
+    with users.started("events", "read", "users-stream", "--follow") as reader:
+        assert reader.stdout is not None
+        assert reader.stderr is not None
+        printed = [reader.stdout.readline()]
+
+        own_server.stop()
+        assert "going on in" in reader.stderr.readline()
+        own_server.start()
+        until(lambda: "is back; going on after position" in reader.stderr.readline())  # type: ignore[union-attr]
+
+        users("events", "append", "users-stream", stdin=cloud_event(2))
+        printed.append(reader.stdout.readline())
+        reader.send_signal(signal.SIGINT)
+        assert reader.wait(PATIENCE_S) == 130
+        assert reader.stdout.read() == ""
+    assert [json.loads(line)["data"]["number"] for line in printed] == [1, 2]
+
+
+def test_who_would_follow_a_store_that_is_not_there_is_told_at_once(users: CommandLine) -> None:
+    done = users(
+        "events",
+        "read",
+        "users-stream",
+        "--follow",
+        EVENTFERRY_LOCAL_URL="postgresql://127.0.0.1:1/x",
+    )
+
+    assert done.code == 2
+    assert "going on" not in done.err
 
 
 def test_following_goes_forwards_without_an_end(users: CommandLine) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.command_line import CommandLine, Done, cloud_event
+from tests.command_line import CONFIGURATION, CommandLine, Done, cloud_event
 from tests.conftest import MakeDatabase
 from tests.waiting import PATIENCE_S, until
 
@@ -88,6 +88,22 @@ def test_a_queue_without_projections_says_which_there_are(users: CommandLine) ->
 
     assert done.code == 2
     assert "its queues: domain-events; with --background, 1 long-running" in done.err
+
+
+def test_a_worker_whose_projections_are_all_long_running_says_what_helps(
+    users: CommandLine,
+) -> None:
+    """It would idle, as green as one that works."""
+    _, section, long_running = CONFIGURATION.partition("[consuming.long")
+    users.write('service = "users"' + "\n" + section + long_running)
+
+    done = users.process("worker")
+
+    assert (done.code, done.out) == (2, "")
+    assert (
+        "has no on-demand projection; with --background, 1 long-running one(s) run here" in done.err
+    )
+    assert users.process("worker", "--background", "--once").code == 0
 
 
 def test_a_stream_that_does_not_exist_is_waited_for(

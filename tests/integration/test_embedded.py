@@ -61,7 +61,7 @@ def test_it_ends_with_a_killed_process(own_server: EmbeddedServer) -> None:
     own_server.stop()
     program = (
         "import sys; from pathlib import Path; from eventferry.embedded import EmbeddedServer;"
-        "server = EmbeddedServer(sys.argv[1], programs=Path(sys.argv[2])); server.start();"
+        "server = EmbeddedServer(sys.argv[1], programs=sys.argv[2]); server.start();"
         "print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -13,11 +13,13 @@ import pytest
 from psycopg import sql
 
 from eventferry import (
+    AsyncEventStore,
     Event,
     EventFerryError,
     EventStore,
     EventTooLarge,
     InvalidEvent,
+    InvalidStreamName,
     StoreError,
     StoreUnavailable,
     UnknownStream,
@@ -230,3 +232,32 @@ def appended(store: EventStore) -> bool:
     except StoreUnavailable:
         return False
     return True
+
+
+def test_what_is_no_connection_is_refused_in_words(store: EventStore) -> None:
+    given: Any = "postgresql:///users"
+    for use in (
+        lambda: store.append(STREAM, Event("A"), connection=given),
+        lambda: store.append(STREAM, [], connection=given),
+        lambda: store.read_entity(STREAM, "1", connection=given),
+    ):
+        with pytest.raises(TypeError, match=r"must be a psycopg.*Connection, not a builtins.str"):
+            use()
+
+
+async def test_each_form_of_the_store_names_the_connection_of_the_other(client: Client) -> None:
+    conn: Any = psycopg.connect(client.url)
+    with conn, pytest.raises(TypeError, match=r"AsyncConnection, not a psycopg.Connection\. Event"):
+        await AsyncEventStore().append(STREAM, Event("A"), connection=conn)
+
+
+@pytest.mark.parametrize("version", ["2", 2.0, True, -1])
+def test_a_version_that_is_none_is_refused_in_words(store: EventStore, version: Any) -> None:
+    for events in ([Event("A", entity_id="1")], []):
+        with pytest.raises(ValueError, match=r"expected_version must be 0 .* not "):
+            store.append(STREAM, events, expected_version=version)
+
+
+def test_the_stream_is_looked_at_even_if_there_is_nothing_to_append(store: EventStore) -> None:
+    with pytest.raises(InvalidStreamName, match="'NO'"):
+        store.append("NO", [])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eventferry.cli.event import Line, appends, batches
+from eventferry.cli.importing import Line, appends, batches
 from eventferry.cli.report import Screen
 from eventferry.cli.retrying import Start, verdict
 from eventferry.cli.status import ago, shown_lag

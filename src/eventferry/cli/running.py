@@ -142,13 +142,15 @@ def _add_start(group: typer.Typer, kind: str) -> None:
 
 
 def _nothing_to_run(config: Config, queue: str) -> Report:
+    """Wrong usage. A worker reads its configuration once: it would idle until it is started again,
+    as green as one that works."""
     on_demand = sorted({p.queue for p in config.projections.values() if not p.background})
     long_running = sum(p.background for p in config.projections.values())
-    message = (
-        f"{config.path.name} has no on-demand projection in queue {queue!r}; "
-        f"its queues: {', '.join(on_demand) or 'none'}"
-        + (f"; with --background, {long_running} long-running one(s) too" if long_running else "")
-    )
+    message = f"{config.path.name} has no on-demand projection"
+    if on_demand:
+        message += f" in queue {queue!r}; its queues: {', '.join(on_demand)}"
+    if long_running:
+        message += f"; with --background, {long_running} long-running one(s) run here too"
     return Report(problems=(Problem("NothingToRun", message),), code=WRONG)
 
 

@@ -30,6 +30,7 @@ from eventferry.connection import (
     PREPARE_THRESHOLD,
     how_to_create,
     options,
+    require_connection,
     require_transaction,
     require_url,
     shown,
@@ -188,10 +189,12 @@ class AsyncEventStore:
             UnknownStream: the store has no such stream.
             StoreError: `expected_version` in a shared store, or no privilege to append.
         """
+        require_stream_name(stream)
         rows = _row.rows(
             [events] if isinstance(events, Event) else events, expected_version=expected_version
         )
         if connection is not None:
+            require_connection(connection, AsyncConnection)
             require_transaction(connection)
         if rows:
             async with self._use(connection) as conn:
@@ -306,6 +309,7 @@ class AsyncEventStore:
         """The caller's connection, or one of our own; the driver's errors become ours."""
         with translated(self._shown):
             if connection is not None:
+                require_connection(connection, AsyncConnection)
                 yield connection
                 return
             pool = self._pool or await self._open()

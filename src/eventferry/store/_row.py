@@ -84,7 +84,7 @@ def rows(events: Iterable[Event], *, expected_version: int | None = None) -> lis
 def _versions(events: Sequence[Event], expected: int | None) -> Sequence[int | None]:
     if expected is None:
         return [None] * len(events)
-    if isinstance(expected, bool) or not 0 <= expected <= MAX_VERSION - len(events):
+    if type(expected) is not int or not 0 <= expected <= MAX_VERSION - len(events):
         raise ValueError(
             "expected_version must be 0 (the entity is new) or the entity's newest version, "
             f"not {expected!r}"

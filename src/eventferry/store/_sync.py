@@ -31,6 +31,7 @@ from eventferry.connection import (
     PREPARE_THRESHOLD,
     how_to_create,
     options,
+    require_connection,
     require_transaction,
     require_url,
     shown,
@@ -187,10 +188,12 @@ class EventStore:
             UnknownStream: the store has no such stream.
             StoreError: `expected_version` in a shared store, or no privilege to append.
         """
+        require_stream_name(stream)
         rows = _row.rows(
             [events] if isinstance(events, Event) else events, expected_version=expected_version
         )
         if connection is not None:
+            require_connection(connection, Connection)
             require_transaction(connection)
         if rows:
             with self._use(connection) as conn:
@@ -303,6 +306,7 @@ class EventStore:
         """The caller's connection, or one of our own; the driver's errors become ours."""
         with translated(self._shown):
             if connection is not None:
+                require_connection(connection, Connection)
                 yield connection
                 return
             pool = self._pool or self._open()
