@@ -19,6 +19,8 @@ RECOVERY = "src/eventferry/sql/migrations/0005_recovery"
 STEP = "src/eventferry/step.py"
 WORKER = "src/eventferry/worker.py"
 WATCH = "src/eventferry/watch.py"
+STATUS = "src/eventferry/status.py"
+PRESENCE = "src/eventferry/presence.py"
 CHECKPOINT = "src/eventferry/checkpoint.py"
 
 INTERLEAVING = "tests/integration/test_engine_interleaving.py"
