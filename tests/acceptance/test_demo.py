@@ -28,11 +28,11 @@ from eventferry.demo.flow import Flow
 from eventferry.demo.journal import Entry
 from eventferry.demo.screen import Screen
 from eventferry.demo.verdict import judge, percentile
+from tests.processes import PROC, running, working_in
 from tests.waiting import until
 
 COMMAND_LINE = "import sys; from eventferry.cli import main; sys.exit(main())"
 SHORT = "import sys; from eventferry.demo import main; sys.exit(main(trickle_s=0.5, {}))"
-PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -55,24 +55,9 @@ class Place:
             output, errors = process.communicate(timeout=110)
         return process.returncode, output, errors
 
-    def processes(self) -> list[str]:
-        """The command lines of the processes that work below the folder (Linux only)."""
-        found = (_command_line_below(process, self.folder) for process in PROC.glob("[0-9]*"))
-        return [command_line for command_line in found if command_line is not None]
-
     @property
     def is_clean(self) -> bool:
-        return not self.processes() and not list(self.folder.iterdir())
-
-
-def _command_line_below(process: Path, folder: Path) -> str | None:
-    """The process's command line, if it works below the folder."""
-    try:
-        if (process / "cwd").readlink().is_relative_to(folder):
-            return (process / "cmdline").read_text()
-    except OSError:  # it ended, between any two of these; or it is somebody else's
-        pass
-    return None
+        return not working_in(self.folder) and not list(self.folder.iterdir())
 
 
 @pytest.fixture
@@ -95,7 +80,7 @@ def playing(place: Place, program: str) -> Iterator[subprocess.Popen[str]]:
             for line in process.stdout:
                 if "eventferry worker" in line:
                     break
-            until(lambda: not PROC.exists() or any("worker" in p for p in place.processes()))
+            until(lambda: not PROC.exists() or running(place.folder, "worker"))
             yield process
         finally:
             process.kill()
@@ -196,7 +181,7 @@ def test_a_killed_demo_leaves_no_process_behind(place: Place) -> None:
     with playing(place, SHORT.format("")) as process:
         process.kill()
         process.wait()
-        until(lambda: not place.processes(), "all processes have ended")
+        until(lambda: not working_in(place.folder), "all processes have ended")
 
 
 def test_without_the_extra_it_says_what_to_install(place: Place) -> None:

@@ -127,6 +127,23 @@ def test_a_start_ends_when_its_time_is_up(users: CommandLine) -> None:
     assert (done.code, done.out) == (0, "users-projection: 1 events handled\n")
 
 
+def test_a_start_that_waits_goes_on_when_it_is_retried(users: CommandLine) -> None:
+    fail(users)
+    start = ("consuming", "start", "mails-projection", "--wait")
+    with users.started(*start) as process, ended_by(process, signal.SIGTERM):
+        until(lambda: _listens(users.shared_url), "it runs, and has not ended")
+        users.fix_handler()
+        assert users("projections", "retry").code == 0
+        until(lambda: status(users, "mails-projection")["lag"] == 0, "it goes on")
+
+
+def test_a_start_can_not_wait_and_end_when_idle(users: CommandLine) -> None:
+    done = users("consuming", "start", "mails-projection", "--wait", "--until-idle")
+
+    assert done.code == 2
+    assert "--until-idle ends where --wait stays: choose one of them" in done.err
+
+
 def test_a_failure_is_seen_and_retried_where_no_worker_runs(users: CommandLine) -> None:
     failed = fail(users)
     assert failed.code == 1

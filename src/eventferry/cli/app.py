@@ -21,6 +21,7 @@ from eventferry.cli import (
     resetting,
     restarting,
     running,
+    scheduling,
     show,
     stream,
     unparking,
@@ -45,6 +46,7 @@ stream.add_to(app)
 event.add_to(app)
 running.add_to(app)
 restarting.add_to(app)
+scheduling.add_to(app)
 projections = projection.add_to(app)
 for commands in (control, unparking, resetting, audit):
     commands.add_to(projections)

@@ -34,6 +34,9 @@ ForOption = Annotated[
     typer.Option("--for", metavar="DURATION", parser=seconds, help="End after this long: 55s."),
 ]
 UntilIdleOption = Annotated[bool, typer.Option("--until-idle", help="End when caught up.")]
+WaitOption = Annotated[
+    bool, typer.Option("--wait", help="Stay where it has failed, is paused or deleted.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -100,12 +103,14 @@ def _add_start(group: typer.Typer, kind: str) -> None:
         examples=(
             f"eventferry {kind} start users-projection",
             f"eventferry {kind} start users-projection --until-idle",
+            f"eventferry {kind} start users-projection --wait",
         ),
     )
     def start(
         call: Call,
         name: NameArgument,
         until_idle: UntilIdleOption = False,
+        wait: WaitOption = False,
         for_s: ForOption = None,
         http: HttpOption = None,
         log_level: LogLevelOption = LogLevel.INFO,
@@ -115,19 +120,22 @@ def _add_start(group: typer.Typer, kind: str) -> None:
 
         Whatever its mode; until told to end, by a signal or by `stop`.
 
-        The exit code is 1 if it has failed, is paused or deleted. With --until-idle also if it
-        fails now, or if its stream does not exist.
+        The exit code is 1 if it has failed, is paused or deleted; with --wait it stays until it
+        goes on, for a supervisor. With --until-idle also if it fails now, or if its stream does
+        not exist.
         """
         from eventferry.cli import standing
         from eventferry.worker import chosen
 
+        if wait and until_idle:
+            raise typer.BadParameter("--until-idle ends where --wait stays: choose one of them")
         config = call.config(import_handlers=True)
         projections = chosen(config, [name])
         other = projections[0].kind
         if other != kind:
             return wrong_kind(call, name, other)
         known = asyncio.run(standing.known(config, name))
-        if known and (problem := standing.problem(known)):
+        if known and not wait and (problem := standing.problem(known)):
             return Report(problems=(problem,), code=FAILED)
         return _foreground(
             config,
@@ -180,6 +188,7 @@ def _foreground(
     stops: int | None = None,
 ) -> Report:
     """Runs the projections here until they are idle, time is up, or they are told to end."""
+    from eventferry.schedule import ask_to_reload
     from eventferry.worker import Worker
 
     logs.begin(level, log_file, service=config.service)
@@ -195,6 +204,8 @@ def _foreground(
     with serving(http, worker.health):
         _log_start(config, projections, until_idle=until_idle)
         signalled = asyncio.run(_run(worker, until_idle=until_idle, for_s=for_s))
+    if worker.is_asked:
+        ask_to_reload()
     is_told = signalled or worker.is_asked or any(map(worker.is_asked_to_stop, tally.last.values()))
     return _report(tally, {} if is_told else tally.last)
 
