@@ -25,7 +25,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from eventferry import sql
+from eventferry import sql, tasks
 from eventferry._uuid import uuid7
 from eventferry.connection import is_outage
 from eventferry.ended import Ended
@@ -93,9 +93,7 @@ class Presence:
         traceback: TracebackType | None,
     ) -> None:
         assert self._task is not None
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await tasks.end([self._task])
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await self._try("statistics", self._count)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from eventferry import tasks
 from eventferry.config import Config, load
 from eventferry.connection import translated
 from eventferry.ended import End, Ended
@@ -105,7 +106,7 @@ class Worker:
                         watch = watches[projection.environment]
                         drivers.create_task(self._drive(projection, pools, watch, slots))
             finally:
-                await _end(watching)
+                await tasks.end(watching)
 
     async def run_until_idle(self) -> dict[str, Ended]:
         """Runs until every projection is caught up, has failed, or lacks its stream.
@@ -303,16 +304,6 @@ def most_connections(config: Config, concurrency: int = CONCURRENCY) -> dict[str
     if not config.same_database:
         return most
     return {"local": sum(most.values())}
-
-
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancels the tasks; again, where a driver made an error of its own of the cancellation."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        done, left = await asyncio.wait(left, timeout=1.0)
-        await asyncio.gather(*done, return_exceptions=True)
 
 
 async def _wait(event: asyncio.Event, seconds: float | None) -> None:
