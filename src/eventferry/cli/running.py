@@ -201,16 +201,17 @@ def _foreground(
         stops=stops,
         on_ended=tally.ended,
     )
-    with serving(http, worker.health):
-        _log_start(config, projections, until_idle=until_idle)
-        signalled = asyncio.run(_run(worker, until_idle=until_idle, for_s=for_s))
+    _log_start(config, projections, until_idle=until_idle)
+    signalled = asyncio.run(_run(worker, http, until_idle=until_idle, for_s=for_s))
     if worker.is_asked:
         ask_to_reload()
     is_told = signalled or worker.is_asked or any(map(worker.is_asked_to_stop, tally.last.values()))
     return _report(tally, {} if is_told else tally.last)
 
 
-async def _run(worker: Worker, *, until_idle: bool, for_s: float | None) -> bool:
+async def _run(
+    worker: Worker, http: Address | None, *, until_idle: bool, for_s: float | None
+) -> bool:
     """Runs the worker; whether a signal has ended it."""
     from eventferry.worker import stop_on_signals
 
@@ -224,11 +225,12 @@ async def _run(worker: Worker, *, until_idle: bool, for_s: float | None) -> bool
     stop_on_signals(on_signal)
     if for_s is not None:
         asyncio.get_running_loop().call_later(for_s, worker.stop)
-    async with worker.health.beating():
-        if until_idle:
-            await worker.run_until_idle()
-        else:
-            await worker.run()
+    with serving(http, worker.health):  # by now, a signal ends us as it should
+        async with worker.health.beating():
+            if until_idle:
+                await worker.run_until_idle()
+            else:
+                await worker.run()
     return signalled
 
 
