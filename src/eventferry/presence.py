@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -28,7 +29,7 @@ from psycopg.rows import dict_row
 from eventferry import sql, tasks
 from eventferry._uuid import uuid7
 from eventferry.connection import is_outage
-from eventferry.ended import Ended
+from eventferry.ended import End, Ended
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.runner import BEAT_S
@@ -38,7 +39,7 @@ from eventferry.version import code_version
 log = logging.getLogger("eventferry.presence")
 
 REPORT_S = 60.0
-"""A report that has not changed is written this often."""
+"""What nobody runs is looked at this often; and a report that has not changed is written."""
 SHORT_S = 1.0
 """Who may be over soon says that it is there after this time."""
 LEAVE_S = 5.0
@@ -75,6 +76,12 @@ class Presence:
     _counts: dict[str, _Count] = field(default_factory=dict)
     _counted_at: float = 0.0
     _forgot_at: float | None = None
+    _last: dict[str, End] = field(default_factory=dict)
+    """How the last run of each has ended."""
+    _changed: set[str] = field(default_factory=set)
+    """Those that may have something new to report."""
+    _reported_at: dict[str, float] = field(default_factory=dict)
+    """When each was last looked at for a report."""
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _refused: set[str] = field(default_factory=set)
     """What our role may not write; that was said once."""
@@ -103,7 +110,11 @@ class Presence:
 
     def ended(self, projection: Projection, ended: Ended) -> None:
         """A run of the projection has ended: it counts."""
-        count = self._counts.setdefault(projection.name, _Count())
+        name = projection.name
+        if ended.handled or ended.failed or self._last.get(name) is not ended.end:
+            self._changed.add(name)
+        self._last[name] = ended.end
+        count = self._counts.setdefault(name, _Count())
         count.events += ended.handled
         count.failures += ended.failed
         if ended.handled:
@@ -157,14 +168,14 @@ class Presence:
 
     async def _count(self) -> None:
         now = time.monotonic()
-        counts, self._counts = self._counts, {}
         seconds, self._counted_at = now - self._counted_at, now
-        worth = {n: c for n, c in counts.items() if c.events or c.failures}
+        worth = [n for n, c in self._counts.items() if c.events or c.failures]
         forget = self._forgot_at is None or now - self._forgot_at > FORGET_S
         if not worth and not (forget and self._is_there):
             return
         async with self.pools.local.connection() as conn:
-            for name, count in worth.items():
+            for name in worth:
+                count = self._counts.pop(name)
                 values = (name, count.events, count.failures, count.busy_s, seconds)
                 await conn.execute(sql.query("add_statistics"), values)
             if forget:
@@ -173,18 +184,29 @@ class Presence:
 
     async def _report(self) -> None:
         """Reports the projections that nobody has reported lately, where something is new."""
+        now = time.monotonic()
+        wanted = [
+            p.name
+            for p in self.projections
+            if p.name in self._changed or now - self._reported_at.get(p.name, -inf) > REPORT_S
+        ]
+        if not wanted:
+            return
         service = self.pools.config.service
         async with (
             self.pools.shared.connection() as conn,
             conn.cursor(row_factory=dict_row) as cursor,
         ):
-            names = [p.name for p in self.projections]
-            await cursor.execute(sql.query("reports"), (service, names))
+            await cursor.execute(sql.query("reports"), (service, wanted))
             known = {row.pop("projection"): row for row in await cursor.fetchall()}
-        due = [p for p in self.projections if known.get(p.name, _NEVER)["age_s"] >= BEAT_S - 1]
-        for found in await status(self.pools, due) if due else ():
-            said = _said(found) | {"version": self._version}
-            before = known.get(found.name, _NEVER)
+        due = [n for n in wanted if known.get(n, _NEVER)["age_s"] >= BEAT_S - 1]
+        if not due:
+            return
+        self._changed.difference_update(due)
+        self._reported_at |= dict.fromkeys(due, now)
+        for one in await status(self.pools, [p for p in self.projections if p.name in due]):
+            said = _said(one) | {"version": self._version}
+            before = known.get(one.name, _NEVER)
             if before["age_s"] < REPORT_S and all(before[k] == v for k, v in said.items()):
                 continue
             async with self.pools.shared.connection() as conn:
@@ -192,11 +214,11 @@ class Presence:
                     sql.query("put_report"),
                     (
                         service,
-                        found.name,
-                        found.kind,
-                        found.environment,
+                        one.name,
+                        one.kind,
+                        one.environment,
                         said["streams"],
-                        found.shared_stream,
+                        one.shared_stream,
                         *(said[k] for k in ("mode", "state", "lag", "behind_s", "error")),
                         self._version,
                     ),

@@ -38,7 +38,7 @@ from eventferry.claim import Claim, Outdated
 from eventferry.connection import is_outage, translation
 from eventferry.ended import End, Ended, way_out
 from eventferry.engine.effect import Effect
-from eventferry.engine.ferry import refusal
+from eventferry.engine.ferry import refusals
 from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Interrupted, Outcome
 from eventferry.errors import UnknownStream
 from eventferry.journal import Journal, say
@@ -154,7 +154,8 @@ class Run(Parts):
                 raise
             with suppress(denied):  # to see the streams, say: then it fails again
                 async with self.pools.shared.connection() as conn:
-                    refused = await refusal(conn, self._stream, self.pools.shown("shared"))
+                    store = self.pools.shown("shared")
+                    refused = (await refusals(conn, [self._stream], store)).get(self._stream)
                 if refused:
                     return self._waits(refused)
         # it has been granted meanwhile; or it is another privilege, and fails again

@@ -26,13 +26,13 @@ from psycopg.rows import class_row, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
-from eventferry.engine.ferry import refusal
+from eventferry.engine.ferry import refusals
 from eventferry.parking import Parked
 from eventferry.pools import Pools
 from eventferry.projection import Projection
+from eventferry.reach import InFlight, Reach, reach
 from eventferry.registry import Registered, Registry
 from eventferry.runner import Runner, runners
-from eventferry.store._async import observe
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 State = Literal[
@@ -43,29 +43,6 @@ LAG_LIMIT = 100_000
 """A lag is counted exactly up to here; one more means "more"."""
 PARKED_SHOWN = 3
 """Parked events of a projection of which the errors are shown."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InFlight:
-    """An append to a stream whose transaction is open."""
-
-    stream: str
-    pid: int | None
-    """Of its backend; None: a prepared transaction."""
-    prepared: str | None
-    """Its name, if it is a prepared transaction."""
-    user: str | None
-    application: str | None
-    client: str | None
-    """Its address; None: a Unix socket."""
-    state: str | None
-    """What the backend does: `active`, `idle in transaction`, …"""
-    since: datetime | None
-    """When its transaction began; None: it may not be seen."""
-    open_s: float | None
-    """Seconds since then, by the clock of the store."""
-    unseen_by: str | None
-    """The role that may not see the client, the state and the age, which needs a grant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,32 +170,45 @@ class _Checkpoint:
 async def status(pools: Pools, projections: Sequence[Projection]) -> list[ProjectionStatus]:
     """How the projections are, in their order.
 
+    The number of statements does not grow with that of the projections, but for those that are
+    behind.
+
     Raises:
         StoreUnavailable, psycopg.Error: an outage of one of the stores.
     """
-    registered = await Registry(pools.local).find(p.name for p in projections)
-    service = pools.config.service
-    checkpoints = {
-        kind: await _checkpoints(
+    names = [p.name for p in projections]
+    registered = await Registry(pools.local).find(names)
+    checkpoints = [
+        checkpoint
+        for kind in {p.kind for p in projections}  # who only consumes may not see shared ones
+        for checkpoint in await _checkpoints(
             pools.shared if kind == "producing" else pools.local,
-            service,
+            pools.config.service,
             [p.name for p in projections if p.kind == kind],
         )
-        for kind in {p.kind for p in projections}  # who only consumes may not see shared ones
-    }
-    names = [p.name for p in projections]
+    ]
     parked = await _parked(pools.local, names)
     present = [runner for runner in await runners(pools.local) if runner.is_alive]
     rates = await _rates(pools.local, names)
+    refused = await _refusals(pools, projections)
+    reaches = {
+        environment: await reach(
+            pools.of(environment),
+            sorted({s for p in projections if p.environment == environment for s in p.streams}),
+        )
+        for environment in {p.environment for p in projections}
+    }
     return [
         await _status(
             pools,
             p,
             registered.get(p.name),
-            [c for c in checkpoints[p.kind] if c.projection == p.name],
-            parked.get(p.name),
-            tuple(runner for runner in present if p.name in runner.projections),
-            rates.get(p.name, 0.0),
+            [c for c in checkpoints if c.projection == p.name],
+            reaches[p.environment],
+            refused=refused.get(p.shared_stream or ""),
+            parked=parked.get(p.name),
+            runners=tuple(runner for runner in present if p.name in runner.projections),
+            rate=rates.get(p.name, 0.0),
         )
         for p in projections
     ]
@@ -229,17 +219,21 @@ async def _status(
     projection: Projection,
     known: Registered | None,
     found: list[_Checkpoint],
+    far: Reach,
+    *,
+    refused: str | None,
     parked: ParkedEvents | None,
-    present: tuple[Runner, ...],
+    runners: tuple[Runner, ...],
     rate: float,
 ) -> ProjectionStatus:
+    positions = {c.stream: c.position for c in found}
     pool = pools.of(projection.environment)
-    streams = await _streams(pool, projection.streams, {c.stream: c.position for c in found})
+    streams = tuple(
+        [await _stream(pool, s, far, far.horizon(projection.streams), positions.get(s))
+         for s in projection.streams]
+    )  # fmt: skip
     holder = next((c.locked_by for c in found if c.locked_by is not None), None)
-    waiting = _missing(projection, streams)
-    if waiting is None and projection.shared_stream:
-        async with pools.shared.connection() as conn:
-            waiting = await refusal(conn, projection.shared_stream, pools.shown("shared"))
+    waiting = _missing(projection, streams) or refused
     runner = known.runner if known and known.is_alive else holder and f"backend {holder}"
     return ProjectionStatus(
         name=projection.name,
@@ -256,12 +250,12 @@ async def _status(
         ),
         waiting=waiting,
         streams=streams,
-        in_flight=await _in_flight(pool, projection.streams),
+        in_flight=tuple(a for a in far.in_flight if a.stream in projection.streams),
         failure=_failure(projection, known),
         paused=_pause(known),
         parked=parked,
         runner=runner or None,
-        runners=present,
+        runners=runners,
         shared_stream=projection.shared_stream,
         rate=rate,
     )
@@ -358,36 +352,29 @@ async def _checkpoints(pool: Pool, service: str, names: Iterable[str]) -> list[_
         return await cursor.fetchall()
 
 
-async def _streams(
-    pool: Pool, names: Sequence[str], positions: dict[str, int]
-) -> tuple[StreamStatus, ...]:
-    async with pool.connection() as conn:
-        cursor = await conn.execute(sql.query("heads"), (list(names),))
-        heads = dict(await cursor.fetchall())
-        horizon = None
-        if heads.keys() == set(names):
-            horizon = (await observe(conn, names)).position
-        return tuple(
-            [await _stream(conn, name, heads.get(name), horizon, positions) for name in names]
-        )
+async def _refusals(pools: Pools, projections: Sequence[Projection]) -> dict[str, str]:
+    """Of the shared streams to which our role may not ferry."""
+    shared = sorted({p.shared_stream for p in projections if p.shared_stream})
+    if not shared:
+        return {}
+    async with pools.shared.connection() as conn:
+        return await refusals(conn, shared, pools.shown("shared"))
 
 
 async def _stream(
-    conn: AsyncConnection[Any],
-    name: str,
-    head: int | None,
-    horizon: int | None,
-    positions: dict[str, int],
+    pool: Pool, name: str, far: Reach, horizon: int | None, position: int | None
 ) -> StreamStatus:
-    position = positions.get(name)
+    head = far.heads.get(name)
     lag = held_back = behind_s = None
     if head is not None:
-        cursor = await conn.execute(
-            sql.on_stream("lag", name),
-            (head if horizon is None else horizon, position or 0, position or 0, LAG_LIMIT + 1),
-        )
-        lag, held_back, behind_s = await cursor.fetchone() or (0, 0, None)
-        behind_s = behind_s or 0.0
+        lag, held_back, behind_s = 0, 0, 0.0
+        if head > (after := position or 0):
+            async with pool.connection() as conn:
+                cursor = await conn.execute(
+                    sql.on_stream("lag", name),
+                    (head if horizon is None else horizon, after, after, LAG_LIMIT + 1),
+                )
+                lag, held_back, behind_s = await cursor.fetchone() or (0, 0, 0.0)
     return StreamStatus(
         stream=name,
         exists=head is not None,
@@ -396,11 +383,5 @@ async def _stream(
         last_position=head,
         lag=lag,
         held_back=held_back,
-        behind_s=behind_s,
+        behind_s=behind_s or (None if head is None else 0.0),
     )
-
-
-async def _in_flight(pool: Pool, names: Sequence[str]) -> tuple[InFlight, ...]:
-    async with pool.connection() as conn, conn.cursor(row_factory=class_row(InFlight)) as cursor:
-        await cursor.execute(sql.query("in_flight"), (list(names),))
-        return tuple(await cursor.fetchall())

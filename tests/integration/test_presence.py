@@ -45,9 +45,11 @@ def users(tmp_path: Path, make_database: MakeDatabase) -> CommandLine:
 
 
 @contextmanager
-def running(users: CommandLine, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+def running(
+    users: CommandLine, *arguments: str, version: str = ""
+) -> Iterator[subprocess.Popen[str]]:
     """A process that has said that it is there."""
-    with users.started(*arguments, **environ) as process:
+    with users.started(*arguments, EVENTFERRY_VERSION=version) as process:
         until(lambda: pid(process) in there(users) or process.poll() is not None, "it is there")
         assert process.poll() is None, process.communicate()
         yield process
@@ -133,7 +135,7 @@ def test_a_version_that_the_service_says_itself_is_taken(users: CommandLine) -> 
     users.write('version = "in the file"\n' + CONFIGURATION)
     with running(users, "worker"):
         assert status(users, "reader")["runners"][0]["version"] == "in the file"
-    with running(users, "worker", EVENTFERRY_VERSION="2026.11") as worker:
+    with running(users, "worker", version="2026.11") as worker:
         found = {r["pid"]: r["version"] for r in status(users, "reader")["runners"]}
         assert found[worker.pid] == "2026.11"
 

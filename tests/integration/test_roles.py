@@ -13,7 +13,7 @@ import pytest
 from psycopg import errors as pg
 
 from eventferry import Context, End, EventStore, RecordedEvent, run
-from eventferry.engine.ferry import refusal
+from eventferry.engine.ferry import refusals
 from tests.command_line import CommandLine
 from tests.conftest import MakeDatabase
 from tests.environment import REPOSITORY
@@ -257,11 +257,11 @@ def test_a_grant_in_the_middle_of_a_run_is_no_failure(
     grant(shared, PRODUCER, f'REVOKE INSERT ON streams."{STREAM}" FROM users')
     users.append(STREAM, numbered(1))
 
-    async def granted_just_before(*arguments: Any) -> str | None:
+    async def granted_just_before(*arguments: Any) -> dict[str, str]:
         grant(shared, PRODUCER)
-        return await refusal(*arguments)
+        return await refusals(*arguments)
 
-    monkeypatch.setattr(run, "refusal", granted_just_before)
+    monkeypatch.setattr(run, "refusals", granted_just_before)
     assert users.run("ferry").handled == 1
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from eventferry.cli.report import in_one_line
 
 if TYPE_CHECKING:
-    from eventferry.status import InFlight, ProjectionStatus
+    from eventferry.reach import InFlight
+    from eventferry.status import ProjectionStatus
 
 NOBODY_S = 60.0
 """An event that waits for longer than this has nobody who runs its projection."""

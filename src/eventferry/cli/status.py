@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from eventferry.config import Config
     from eventferry.history import Failure as Attempt
     from eventferry.projection import Projection
+    from eventferry.reach import InFlight
     from eventferry.runner import Runner
-    from eventferry.status import Failure, InFlight, ParkedEvents, ProjectionStatus, StreamStatus
+    from eventferry.status import Failure, ParkedEvents, ProjectionStatus, StreamStatus
 
 COLUMNS = (
     *("projection", "kind", "mode", "state"),

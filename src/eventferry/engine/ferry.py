@@ -10,7 +10,7 @@ there already (a second ferry of the same stream) are they compared, by the shar
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,15 +134,22 @@ class Ferry:
             raise _Refused(place, here, conflict)
 
 
-async def refusal(conn: AsyncConnection[Any], stream: str, store: str) -> str | None:
-    """Why our role can't ferry to the shared stream, and who must do what; None: it can.
+async def refusals(
+    conn: AsyncConnection[Any], streams: Sequence[str], store: str
+) -> dict[str, str]:
+    """Of the shared streams to which our role can't ferry: why, and who must do what.
 
-    Where the stream is not there, it can if it may create it.
+    Where a stream is not there, it can if it may create it.
     """
-    cursor = await conn.execute(sql.query("shared_stream"), (stream,))
-    is_there, may, role = await cursor.fetchone() or (False, True, "")
-    if may:
-        return None
+    cursor = await conn.execute(sql.query("shared_streams"), (list(streams),))
+    return {
+        stream: _refusal(stream, is_there, role, store)
+        for stream, is_there, may, role in await cursor.fetchall()
+        if not may
+    }
+
+
+def _refusal(stream: str, is_there: bool, role: str, store: str) -> str:
     columns = ", ".join(COLUMNS)
     grant = f'`GRANT SELECT, INSERT ({columns}) ON streams."{stream}" TO "{role}"`'
     if is_there:
