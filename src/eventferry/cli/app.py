@@ -15,6 +15,7 @@ from eventferry.cli import (
     check,
     completion,
     control,
+    dev,
     event,
     migrate,
     projection,
@@ -23,6 +24,7 @@ from eventferry.cli import (
     running,
     scheduling,
     show,
+    store,
     stream,
     unparking,
 )
@@ -51,6 +53,8 @@ projections = projection.add_to(app)
 for commands in (control, unparking, resetting, audit):
     commands.add_to(projections)
 check.add_to(app)
+dev.add_to(app)
+store.add_to(app)
 show.add_to(app)
 completion.add_to(app)
 

@@ -34,6 +34,8 @@ def _leaves(error: BaseException) -> list[BaseException]:
 def _problem(error: BaseException) -> tuple[list[Problem], int]:
     from eventferry import errors
     from eventferry.connection import is_outage
+    from eventferry.dev.reload import DevUnavailable
+    from eventferry.server_folder import EmbeddedServerError
 
     name = type(error).__name__
     if isinstance(error, errors.ConfigurationError):
@@ -46,6 +48,8 @@ def _problem(error: BaseException) -> tuple[list[Problem], int]:
             errors.InvalidStreamName,
             errors.UnknownStream,
             errors.UnknownProjection,
+            EmbeddedServerError,
+            DevUnavailable,
         )
         return [Problem(name, str(error))], WRONG if isinstance(error, wrong) else FAILED
     if isinstance(error, Exception) and is_outage(error):

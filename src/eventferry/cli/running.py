@@ -53,6 +53,9 @@ def add_to(app: typer.Typer) -> None:
             str,
             typer.Option(help="Whose on-demand projections run.", autocompletion=completing.queues),
         ] = "domain-events",
+        all_queues: Annotated[
+            bool, typer.Option("--all-queues", help="Those of all queues.")
+        ] = False,
         background: Annotated[
             bool, typer.Option("--background", help="The long-running projections too.")
         ] = False,
@@ -73,7 +76,7 @@ def add_to(app: typer.Typer) -> None:
         from eventferry.worker import chosen
 
         config = call.config(import_handlers=True)
-        projections = chosen(config, queue=queue, background=background)
+        projections = chosen(config, queue=None if all_queues else queue, background=background)
         if not projections:
             return _nothing_to_run(config, queue)
         return _foreground(
