@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import subprocess
 import tempfile
@@ -15,10 +17,10 @@ import psycopg
 import pytest
 
 from eventferry import Event
-from tests.command_line import CommandLine
+from tests.command_line import PROGRAM, CommandLine
 from tests.conftest import MakeService
 from tests.processes import kill, running, working_in
-from tests.services import Service, numbered, query
+from tests.services import Service, listeners, numbered, query
 from tests.waiting import PATIENCE_S, until, wait_for_lock
 
 STREAM = "users-stream"
@@ -202,19 +204,21 @@ def test_a_stopped_projection_comes_back(users: Service, commands: CommandLine) 
 
 
 def test_a_paused_projection_keeps_resting(users: Service, commands: CommandLine) -> None:
-    with scheduled(commands) as schedule:
+    with scheduled(commands, "--json") as schedule:
         users.append(STREAM, numbered(1))
         until_handled(users, 1)
         assert commands("projections", "pause", "mails", "--reason", "a rest").code == 0
+        before = set(listeners(users.local_url))
         pid = kill(commands.folder, "consuming", "start", "mails")
-        until(lambda: running(commands.folder, "consuming", "start", "mails"), "it is back")
+        until(lambda: set(listeners(users.local_url)) - before, "it is back, and waits")
         users.append(STREAM, numbered(1, 2))
         until_ferried(users, 2)
         assert handled(users) == [1]
         assert commands("projections", "resume", "mails").code == 0
         until_handled(users, 2)
-        ended(schedule)
+        out, _ = ended(schedule)
     assert pid in pids(users, "mails")
+    assert json.loads(out)["data"]["projections"][1] == {"projection": "mails", "starts": 2}
 
 
 # ---- one on a host
@@ -330,6 +334,29 @@ def test_the_processes_of_a_killed_one_finish_their_batches_and_end(
             until_handled(users, 2)
             ended(following)
     assert handled(users) == [1, 2]
+
+
+def test_whose_terminal_is_closed_finishes_the_batches(
+    users: Service, commands: CommandLine
+) -> None:
+    users.append(STREAM, numbered(1))
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        [*PROGRAM, "schedule", "run"],
+        cwd=commands.folder,
+        env=commands.environ,
+        stdin=end,
+        stderr=subprocess.DEVNULL,
+    ) as schedule:
+        try:
+            os.close(end)
+            until_handled(users, 1)
+            os.close(terminal)
+            schedule.send_signal(signal.SIGHUP)
+            assert schedule.wait(PATIENCE_S) == 0
+        finally:
+            schedule.kill()
+    assert working_in(commands.folder) == {}
 
 
 # ---- what is on disk
