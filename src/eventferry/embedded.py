@@ -148,6 +148,7 @@ class EmbeddedServer:
         self._lock = self._place.lock()
         try:
             self._require_free_port()
+            self._place.forget_crash()
             if not (self._place.data / "PG_VERSION").exists():
                 self._initialise()
             self._launch(stays=stays)

@@ -131,6 +131,18 @@ class ServerFolder:
         finally:
             os.close(lock)
 
+    def forget_crash(self) -> None:
+        """Removes the pid file of a server that has crashed, once the folder is ours.
+
+        PostgreSQL does so itself, unless another program of the same user has the number now, as
+        after a reboot. (Where there is no /proc, we can't know, and it refuses to start.)
+        """
+        with suppress(FileNotFoundError, ValueError, IndexError):
+            file = self.data / "postmaster.pid"
+            pid = int(file.read_text().splitlines()[0])
+            if Path(f"/proc/{pid}/comm").read_text().strip() != "postgres":
+                file.unlink()
+
     def wait_until_free(self) -> None:
         """Returns when the last process of a server that ends has ended, which is soon."""
         deadline = time.monotonic() + LOCK_PATIENCE_S

@@ -9,11 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 from select import select
+from typing import Any
 
 import psycopg
 import pytest
 
-from eventferry.embedded import EmbeddedServer, EmbeddedServerError
+from eventferry.embedded import UNPRIVILEGED, EmbeddedServer, EmbeddedServerError
 from eventferry.server_folder import running
 from tests.environment import POSTGRES
 
@@ -113,9 +114,14 @@ def test_files_that_a_crash_has_left_are_not_taken_for_a_server(
     pid_file = own_server.folder / "pgdata/postmaster.pid"
     left = pid_file.read_text()
     own_server.stop(crash=True)
-    pid_file.write_text(left)
-    assert running(own_server.folder) is None
-    own_server.start()
+    as_postgres: dict[str, Any] = {"user": UNPRIVILEGED} if os.geteuid() == 0 else {}
+    with subprocess.Popen(["sleep", "600"], **as_postgres) as another:  # has the number since
+        try:
+            pid_file.write_text(left.replace(left.split()[0], str(another.pid), 1))
+            assert running(own_server.folder) is None
+            own_server.start()
+        finally:
+            another.kill()
     assert running(own_server.folder) is not None
 
 
