@@ -39,6 +39,8 @@ State = Literal[
     "deleted", "paused", "failed", "retrying", "waiting", "running", "never run", "idle"
 ]
 
+_STANDING = ("deleted", "paused", "failed", "waiting")
+"""The states in which it does not go on by itself, however fast it was."""
 LAG_LIMIT = 100_000
 """A lag is counted exactly up to here; one more means "more"."""
 PARKED_SHOWN = 3
@@ -154,7 +156,9 @@ class ProjectionStatus:
     @property
     def time_left_s(self) -> float | None:
         """When it will have caught up, at its rate, if nothing is appended; None: can't be said."""
-        return self.lag / self.rate if self.lag and self.rate else None
+        if self.state in _STANDING or not self.lag or not self.rate:
+            return None
+        return self.lag / self.rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,15 +145,17 @@ class Watch:
         streams = sorted({stream for read in self.readers.values() for stream in read})
         if not streams:
             return
-        is_away, heads = False, dict[str, int]()
+        is_away, heads, store = False, dict[str, int](), {"store": self.environment}
         looked_at = -1  # the head of the store when nothing was in flight, last time
         while True:
             await asyncio.sleep(self.poll_s * random.uniform(0.9, 1.1))
             try:
                 async with self.pool.connection() as conn:
                     seen = await observe(conn, streams)
-                    is_away = False
                     self.health.available(self.environment)
+                    if is_away:
+                        log.info("polling the %s store again", self.environment, extra=store)
+                    is_away = False
                     if seen.head == looked_at:
                         continue
                     cursor = await conn.execute(sql.query("heads"), (streams,))
@@ -170,7 +172,7 @@ class Watch:
             heads = new
 
     def _say(self, message: str, error: Exception) -> None:
-        """Tells of an error, once: it may last, and the projections tell when it is over."""
+        """Tells of an error, once: it may last."""
         known = {"store": self.environment, "error_type": type(error).__qualname__}
         log.warning(message, self.environment, first_line(error), exc_info=_bug(error), extra=known)
 

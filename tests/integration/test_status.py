@@ -124,6 +124,22 @@ def test_what_has_failed_for_good_says_the_ways_out(users: Service, shown: Shown
     assert f"eventferry projections skip reader --event {event} --reason" in done.out
 
 
+def test_who_stands_still_has_no_time_left(users: Service, shown: Shown) -> None:
+    fail(users, 2, attempts=3)
+    users.execute(
+        "INSERT INTO eventferry.statistics"
+        " SELECT 'reader', date_trunc('minute', now), 60, 0, 1, now - interval '60 s', now"
+        "   FROM clock_timestamp() AS now"
+    )
+    assert shown.data()["time_left_s"] == 4  # it goes on by itself
+
+    users.control(READER, lambda it: it.pause("until the fix"))
+    assert (shown.data()["rate"], shown.data()["time_left_s"]) == (1, None)
+    users.control(READER, lambda it: it.resume())
+    users.execute("UPDATE eventferry.projections SET state = 'failed'")
+    assert (shown.data()["rate"], shown.data()["time_left_s"]) == (1, None)
+
+
 def test_when_all_is_well_old_failures_are_not_spoken_of(users: Service, shown: Shown) -> None:
     fail(users, 2, attempts=1)
     users.deploy(READER, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -281,9 +282,12 @@ def test_a_poll_that_finds_its_connection_broken_tries_no_other_old_one(
             polling.cancel()
 
     users.append(STREAM, numbered(1))
+    caplog.set_level(logging.INFO, "eventferry.watch")
     asyncio.run(poll())
-    assert [r.message[:14] for r in caplog.records if r.name == "eventferry.watch"] == [
-        "could not poll"
+    said = [r.message for r in caplog.records if r.name == "eventferry.watch"]
+    assert [message.partition(":")[0] for message in said] == [
+        "could not poll the local store",
+        "polling the local store again",
     ]
 
 
