@@ -5,7 +5,8 @@
     shared store   `reports`      how each projection is, for the map of all services
 
 Nothing relies on it but people: what can't be written is left out, with a warning, and no
-projection waits for it. The other way round, a process is asked here to end (`eventferry restart`).
+projection waits for it. Nor does what the local store is told wait for the shared one, because by
+the former a process is asked to end (`eventferry restart`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +28,7 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
-from eventferry import sql, tasks
+from eventferry import logline, sql, tasks
 from eventferry._uuid import uuid7
 from eventferry.connection import is_outage
 from eventferry.ended import End, Ended
@@ -39,7 +41,7 @@ from eventferry.version import code_version
 log = logging.getLogger("eventferry.presence")
 
 REPORT_S = 60.0
-"""What nobody runs is looked at this often; and a report that has not changed is written."""
+"""A report is written this often, though nothing is known to have changed."""
 SHORT_S = 1.0
 """Who may be over soon says that it is there after this time."""
 LEAVE_S = 5.0
@@ -72,25 +74,29 @@ class Presence:
     _version: str = ""
     _id: UUID = field(default_factory=uuid7)
     _is_there: bool = False
-    """Whether it has said so."""
+    """Whether it may have said so."""
     _counts: dict[str, _Count] = field(default_factory=dict)
     _counted_at: float = 0.0
-    _forgot_at: float | None = None
     _last: dict[str, End] = field(default_factory=dict)
     """How the last run of each has ended."""
     _changed: set[str] = field(default_factory=set)
     """Those that may have something new to report."""
     _reported_at: dict[str, float] = field(default_factory=dict)
-    """When each was last looked at for a report."""
+    """When each was last reported, by whomever."""
     _look: asyncio.Event = field(default_factory=asyncio.Event)
     _refused: set[str] = field(default_factory=set)
     """What our role may not write; that was said once."""
-    _task: asyncio.Task[None] | None = None
+    _failed: set[str] = field(default_factory=set)
+    """What has failed by no outage; that was said once, too."""
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
         self._version = code_version(self.pools.config)
         self._counted_at = time.monotonic()
-        self._task = asyncio.create_task(self._beats(), name="eventferry presence")
+        self._tasks = [
+            asyncio.create_task(task, name="eventferry presence")
+            for task in (self._beats(), self._reports(), self._forgets())
+        ]
         return self
 
     async def __aexit__(
@@ -99,19 +105,18 @@ class Presence:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._task is not None
-        await tasks.end([self._task])
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                await self._try("statistics", self._count)
-                await self._try("reports", self._report)
-                if self._is_there:
-                    await self._try("runners", self._leave)
+        await tasks.end(self._tasks)
+        # a task, as an `asyncio.timeout` is over with the first driver that swallows a cancellation
+        leaving = asyncio.create_task(self._leaves(), name="eventferry presence")
+        await asyncio.wait({leaving}, timeout=LEAVE_S)
+        await tasks.end([leaving])
 
     def ended(self, projection: Projection, ended: Ended) -> None:
         """A run of the projection has ended: it counts."""
         name = projection.name
-        if ended.handled or ended.failed or self._last.get(name) is not ended.end:
+        # a short run that finds nothing has nothing new to say
+        before = self._last.get(name, None if self.lasts else End.CAUGHT_UP)
+        if ended.handled or ended.failed or before is not ended.end:
             self._changed.add(name)
         self._last[name] = ended.end
         count = self._counts.setdefault(name, _Count())
@@ -125,15 +130,40 @@ class Presence:
         self._look.set()
 
     async def _beats(self) -> None:
-        await asyncio.sleep(0 if self.lasts else SHORT_S)
+        """What the local store is told."""
+        await asyncio.sleep(self._soon_s)
         while True:
             self._look.clear()
             await self._try("runners", self._beat)
             await self._try("statistics", self._count)
-            await self._try("reports", self._report)
             with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_S):
+                async with asyncio.timeout(_pause_s()):
                     await self._look.wait()
+
+    async def _reports(self) -> None:
+        """What the shared store is told."""
+        await asyncio.sleep(self._soon_s)
+        while True:
+            await self._try("reports", self._report)
+            await asyncio.sleep(_pause_s())
+
+    async def _forgets(self) -> None:
+        """What is of no use any more, in both."""
+        await asyncio.sleep(self._soon_s)
+        while True:
+            await self._try("statistics", self._forget)
+            await self._try("reports", self._forget_reports)
+            await asyncio.sleep(FORGET_S)
+
+    @property
+    def _soon_s(self) -> float:
+        return 0.0 if self.lasts else SHORT_S
+
+    async def _leaves(self) -> None:
+        if self._is_there:
+            await self._try("runners", self._leave)
+        await self._try("statistics", self._count)
+        await self._try("reports", self._report)
 
     async def _try(self, table: str, write: Callable[[], Any]) -> None:
         """Writes, if that is possible."""
@@ -149,16 +179,21 @@ class Presence:
                 table,
                 error.diag.message_primary,
             )
-        except Exception as error:  # an outage: the runs tell of that
-            log.debug("can't write eventferry.%s: %s", table, error, exc_info=not is_outage(error))
+        except Exception as error:
+            is_known = is_outage(error) or table in self._failed  # of an outage the runs tell
+            if not is_outage(error):
+                self._failed.add(table)
+            level = logging.DEBUG if is_known else logging.WARNING
+            said = logline.first_line(error)
+            log.log(level, "can't write eventferry.%s: %s", table, said, exc_info=not is_known)
 
     async def _beat(self) -> None:
         names = [p.name for p in self.projections]
         me = self._id, socket.gethostname(), os.getpid(), self.command, names, self._version
         async with self.pools.local.connection() as conn:
+            self._is_there = True  # though we be cancelled before the answer
             cursor = await conn.execute(sql.query("beat_runner"), (self._version, *me))
             row = await cursor.fetchone()
-        self._is_there = True
         if row and row[0]:
             self.on_asked()
 
@@ -170,26 +205,31 @@ class Presence:
         now = time.monotonic()
         seconds, self._counted_at = now - self._counted_at, now
         worth = [n for n, c in self._counts.items() if c.events or c.failures]
-        forget = self._forgot_at is None or now - self._forgot_at > FORGET_S
-        if not worth and not (forget and self._is_there):
+        if not worth:
             return
         async with self.pools.local.connection() as conn:
             for name in worth:
                 count = self._counts.pop(name)
-                values = (name, count.events, count.failures, count.busy_s, seconds)
+                values = (name, name, count.events, count.failures, count.busy_s, seconds)
                 await conn.execute(sql.query("add_statistics"), values)
-            if forget:
-                self._forgot_at = now
-                await conn.execute(sql.query("forget_statistics"))
+
+    async def _forget(self) -> None:
+        async with self.pools.local.connection() as conn:
+            await conn.execute(sql.query("forget_statistics"))
+
+    async def _forget_reports(self) -> None:
+        async with self.pools.shared.connection() as conn:
+            await conn.execute(sql.query("forget_reports"), (self.pools.config.service,))
 
     async def _report(self) -> None:
         """Reports the projections that nobody has reported lately, where something is new."""
         now = time.monotonic()
-        wanted = [
-            p.name
-            for p in self.projections
-            if p.name in self._changed or now - self._reported_at.get(p.name, -inf) > REPORT_S
-        ]
+
+        def age_s(name: str) -> float:
+            return now - self._reported_at.get(name, -inf)
+
+        names = [p.name for p in self.projections]
+        wanted = [n for n in names if n in self._changed or age_s(n) >= REPORT_S]
         if not wanted:
             return
         service = self.pools.config.service
@@ -198,17 +238,18 @@ class Presence:
             conn.cursor(row_factory=dict_row) as cursor,
         ):
             await cursor.execute(sql.query("reports"), (service, wanted))
-            known = {row.pop("projection"): row for row in await cursor.fetchall()}
-        due = [n for n in wanted if known.get(n, _NEVER)["age_s"] >= BEAT_S - 1]
+            known = {row["projection"]: row for row in await cursor.fetchall()}
+        self._reported_at |= {name: now - row["age_s"] for name, row in known.items()}
+        due = {n for n in wanted if age_s(n) >= (BEAT_S - 1 if n in self._changed else REPORT_S)}
         if not due:
             return
-        self._changed.difference_update(due)
-        self._reported_at |= dict.fromkeys(due, now)
+        self._changed -= due
         for one in await status(self.pools, [p for p in self.projections if p.name in due]):
             said = _said(one) | {"version": self._version}
-            before = known.get(one.name, _NEVER)
-            if before["age_s"] < REPORT_S and all(before[k] == v for k, v in said.items()):
+            before = known.get(one.name, {})
+            if age_s(one.name) < REPORT_S and all(before[k] == v for k, v in said.items()):
                 continue
+            self._reported_at[one.name] = now
             async with self.pools.shared.connection() as conn:
                 await conn.execute(
                     sql.query("put_report"),
@@ -225,7 +266,8 @@ class Presence:
                 )
 
 
-_NEVER: dict[str, Any] = {"age_s": float("inf")}
+def _pause_s() -> float:
+    return BEAT_S * random.uniform(0.9, 1.1)
 
 
 def _said(found: ProjectionStatus) -> dict[str, Any]:

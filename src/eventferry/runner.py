@@ -53,7 +53,7 @@ async def runners(pool: AsyncConnectionPool[AsyncConnection[Any]]) -> list[Runne
         return await cursor.fetchall()
 
 
-async def ask_to_end(pool: AsyncConnectionPool[AsyncConnection[Any]]) -> list[UUID]:
-    """Asks all of them to end after the batches that they are at; those that were asked now."""
+async def ask_to_end(pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
+    """Asks all of them to end after the batches that they are at."""
     async with pool.connection() as conn:
-        return [row[0] for row in await (await conn.execute(sql.query("ask_runners"))).fetchall()]
+        await conn.execute(sql.query("ask_runners"))

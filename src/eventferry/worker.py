@@ -75,7 +75,8 @@ class Worker:
         self._wake_up(self._wake)
 
     def _asked(self) -> None:
-        log.info("asked to end: there may be new code to run")
+        if not self.is_asked:  # it is told so at each beat, until its batch has ended
+            log.info("asked to end: there may be new code to run")
         self.is_asked = True
         self.stop()
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 
 from eventferry import Context, RecordedEvent, presence
+from eventferry.embedded import EmbeddedServer
+from eventferry.migration import migrate
 from tests.command_line import CommandLine
 from tests.conftest import MakeDatabase
-from tests.services import Service, numbered, query, record
+from tests.services import Service, disconnect, numbered, query, record
 from tests.waiting import PATIENCE_S, until
 
 CONFIGURATION = """
@@ -111,7 +115,7 @@ def test_one_that_is_killed_is_not_taken_for_alive(users: CommandLine) -> None:
         conn.execute("UPDATE eventferry.runners SET seen_at = seen_at - interval '31 s'")
     assert status(users, "reader")["runners"] == []
     done = users("restart", "--timeout", "1h")  # nobody waits for it
-    assert (done.code, done.out) == (0, "1 process ended\n")
+    assert (done.code, done.out, done.err) == (0, "none runs\n", "")
 
 
 def test_a_process_with_older_code_than_another_is_marked(users: CommandLine) -> None:
@@ -181,6 +185,52 @@ def test_restart_says_who_has_not_ended_in_time(users: CommandLine) -> None:
     assert users("restart").out == "none runs\n"
 
 
+def test_a_process_that_starts_while_another_ends_is_not_waited_for(users: CommandLine) -> None:
+    with running(users, "worker") as old:
+        os.kill(old.pid, signal.SIGSTOP)
+        with users.started("restart") as restart:
+            assert restart.stderr is not None
+            assert f":{old.pid} " in restart.stderr.readline()
+            with running(users, "worker") as new:
+                os.kill(old.pid, signal.SIGCONT)
+                out, err = restart.communicate(timeout=PATIENCE_S)
+                assert (restart.returncode, out, err) == (0, "1 process ended\n", "")
+                assert list(there(users)) == [new.pid]
+                ends_well(old)
+
+
+def test_who_is_asked_says_so_once(
+    make_service: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(presence, "BEAT_S", 0.02)
+    caplog.set_level(logging.INFO)
+    users = make_service("users")
+    users.create_stream(STREAM)
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def handle(_event: RecordedEvent) -> None:
+        has_begun.set()
+        assert may_end.wait(PATIENCE_S)
+
+    users.consuming("reader", handle, STREAM)
+    users.append(STREAM, numbered(1))
+    with users.worker():
+        assert has_begun.wait(PATIENCE_S)
+        until(lambda: query(users.local_url, ROWS), "it is there")
+        query(users.local_url, "UPDATE eventferry.runners SET asked_at = now() RETURNING id")
+        until(lambda: "asked to end" in caplog.text, "it knows")
+        before = query(users.local_url, ROWS)
+        until(lambda: query(users.local_url, ROWS) != before, "it says again that it is there")
+        before = query(users.local_url, ROWS)
+        until(lambda: query(users.local_url, ROWS) != before, "and again")
+        may_end.set()
+        until(lambda: not query(users.local_url, ROWS), "it has ended")
+    assert caplog.text.count("asked to end") == 1
+
+
+ROWS: LiteralString = "SELECT seen_at FROM eventferry.runners"
+
+
 # ---- what they have done, and how things are
 
 
@@ -244,6 +294,74 @@ def test_a_worker_reports_what_changes(make_service: Any, monkeypatch: pytest.Mo
     assert statistics(users) == {"reader": (2, 1)}
 
 
+def test_a_run_that_finds_nothing_looks_at_the_whole_once_a_minute(make_service: Any) -> None:
+    users = make_service("users")
+    users.create_stream(STREAM)
+    users.create_effects()
+    users.consuming("reader", record, STREAM)
+    users.run("reader")
+    assert reports(users)["reader"][3] == "idle"
+
+    def reported(ago_s: int) -> str:
+        """The state that stands there after a run, when `said` was reported before it."""
+        query(
+            users.shared_url,
+            "UPDATE eventferry.reports SET state = 'said',"
+            " reported_at = clock_timestamp() - make_interval(secs => %s) RETURNING 1",
+            (ago_s,),
+        )
+        users.run("reader")
+        return str(reports(users)["reader"][3])
+
+    assert reported(50) == "said"
+    assert reported(60) == "idle"
+    users.append(STREAM, numbered(1))
+    assert reported(50) == "idle"
+    users.append(STREAM, numbered(1))
+    assert reported(0) == "said"  # every 10 s at most
+
+
+def test_a_shared_store_that_is_away_keeps_nobody_from_leaving(
+    make_database: MakeDatabase, own_server: EmbeddedServer
+) -> None:
+    shared_url = own_server.create_database("shared")
+    migrate(shared_url, kind="shared")
+    users = Service("users", make_database("local", "users"), shared_url)
+    users.create_stream(STREAM)
+    users.create_effects()
+    users.consuming("reader", record, STREAM)
+    with users.worker() as worker:
+        until(lambda: reports(users), "it has reported")
+        disconnect()
+        own_server.stop()
+        users.append(STREAM, numbered(3))  # for a report that can't be written
+        worker.until_asleep()
+        query(users.local_url, "UPDATE eventferry.runners SET asked_at = now() RETURNING id")
+        query(users.local_url, "SELECT pg_notify('eventferry', 'runners')")
+        until(lambda: not query(users.local_url, ROWS), "it has left")
+    assert statistics(users) == {"reader": (3, 0)}
+    users.close()
+
+
+def test_what_can_not_be_written_is_told_once(
+    make_service: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(presence, "BEAT_S", 0.02)
+    users = make_service("users")
+    users.create_stream(STREAM)
+    users.create_effects()
+    users.consuming("reader", record, STREAM)
+    users.execute("ALTER TABLE eventferry.statistics ADD CHECK (events < 2)")
+    with users.worker() as worker:
+        for _ in range(2):
+            users.append(STREAM, numbered(2))
+            worker.until_asleep()
+            before = query(users.local_url, ROWS)
+            until(lambda b=before: query(users.local_url, ROWS) != b, "it beats")  # type: ignore[misc]
+        worker.until_handled("reader", 4)
+    assert caplog.text.count("can't write eventferry.statistics: new row for relation") == 1
+
+
 def test_the_rate_and_the_time_that_is_left_are_said(users: CommandLine) -> None:
     assert users("events", "append", STREAM, stdin=EVENTS).code == 0
     with psycopg.connect(users.local_url) as conn:
@@ -294,6 +412,41 @@ def test_what_is_old_is_forgotten(make_service: Any) -> None:
         known = query(users.local_url, "SELECT version FROM eventferry.versions")
         assert ("v1",) not in known
         assert ("v2",) in known
+
+
+def test_short_runs_forget_what_they_have_done_long_ago(make_service: Any) -> None:
+    users = make_service("users")
+    users.create_stream(STREAM)
+    users.create_effects()
+    users.consuming("reader", record, STREAM)
+    users.append(STREAM, numbered(1))
+    users.execute(
+        "INSERT INTO eventferry.statistics"
+        " SELECT 'reader', now() - age, 10, 0, 1, now(), now()"
+        "  FROM (VALUES (interval '8 days'), ('6 days')) AS kept (age)"
+    )
+    users.run("reader")
+    assert statistics(users) == {"reader": (11, 0)}
+
+
+def test_reports_of_projections_that_are_gone_are_forgotten(make_service: Any) -> None:
+    users, mails = make_service("users"), make_service("mails")
+    users.create_stream(STREAM)
+    users.create_effects()
+    users.consuming("reader", record, STREAM)
+    query(
+        users.shared_url,
+        "INSERT INTO eventferry.reports"
+        " SELECT service, name, 'consuming', 'local', '{}', NULL, 'on demand', 'idle', 0, 0, NULL,"
+        "        'v1', now() - age"
+        "   FROM (VALUES ('users', 'gone', interval '8 days'), ('users', 'resting', '6 days'),"
+        "                ('mails', 'of others', '8 days')) AS kept (service, name, age)"
+        " RETURNING 1",
+    )
+    with users.worker():
+        until(lambda: "gone" not in reports(users), "it is forgotten")
+    assert reports(users).keys() == {"reader", "resting"}
+    assert reports(mails).keys() == {"of others"}
 
 
 # ---- --watch

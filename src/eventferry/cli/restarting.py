@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -47,23 +47,21 @@ async def _restart(call: Call, config: Config, timeout_s: float) -> Report:
     from eventferry.runner import ask_to_end, runners
 
     async with Pools(config, size=1) as pools:
-        asked = set(await ask_to_end(pools.local))
-        found = {r.id: r for r in await runners(pools.local)}
-        asked |= {r.id for r in found.values() if r.asked_at}  # by somebody else, just now
-        for runner in found.values():
+        await ask_to_end(pools.local)
+        # who has come since then, runs the new code; who is silent, has died: nobody waits for it
+        asked = [r for r in await runners(pools.local) if r.asked_at and r.is_alive]
+        for runner in asked:
             call.messages.line(f"{_shown(runner)} is asked to end after its batch")
         deadline = time.monotonic() + timeout_s
         while True:
-            there = {r.id for r in await runners(pools.local) if r.is_alive} & asked
-            if not there or time.monotonic() > deadline:
-                break
+            there = {r.id for r in await runners(pools.local) if r.is_alive}
+            late = [runner for runner in asked if runner.id in there]
+            if not late or time.monotonic() > deadline:
+                return _report(asked, late)
             await asyncio.sleep(LOOK_S)
-    return _report([r for r in found.values() if r.id in asked], there)
 
 
-def _report(asked: list[Runner], there: set[Any]) -> Report:
-    late = [runner for runner in asked if runner.id in there]
-
+def _report(asked: list[Runner], late: list[Runner]) -> Report:
     def show(screen: Screen) -> None:
         ended = len(asked) - len(late)
         screen.line(f"{ended} process{'' if ended == 1 else 'es'} ended" if asked else "none runs")
@@ -75,7 +73,7 @@ def _report(asked: list[Runner], there: set[Any]) -> Report:
                 "pid": r.pid,
                 "command": r.command,
                 "version": r.version,
-                "ended": r.id not in there,
+                "ended": r not in late,
             }
             for r in asked
         ],

@@ -1,4 +1,9 @@
--- projection, events, failures, seconds in runs, seconds that they are of: adds to this minute's
+-- projection; projection, events, failures, seconds in runs, seconds that they are of: adds to this
+-- minute's; and forgets the old ones, where only short runs do anything
+WITH old AS (
+    DELETE FROM eventferry.statistics
+     WHERE projection = %s AND minute < clock_timestamp() - interval '7 days'
+)
 INSERT INTO eventferry.statistics AS known (projection, minute, events, failures, busy_s, since, until)
 SELECT added.projection, date_trunc('minute', now.at), added.events, added.failures, added.busy_s,
        now.at - make_interval(secs => added.seconds), now.at

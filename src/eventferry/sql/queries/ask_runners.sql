@@ -1,5 +1,5 @@
 -- Asks all processes of the service to end; those that listen look at once.
 WITH asked AS (
-    UPDATE eventferry.runners SET asked_at = clock_timestamp() WHERE asked_at IS NULL RETURNING id
+    UPDATE eventferry.runners SET asked_at = clock_timestamp() WHERE asked_at IS NULL RETURNING 1
 )
-SELECT id, pg_notify('eventferry', 'runners') FROM asked
+SELECT pg_notify('eventferry', 'runners') FROM asked
