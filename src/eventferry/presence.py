@@ -267,7 +267,7 @@ class Presence:
 
 
 def _pause_s() -> float:
-    return BEAT_S * random.uniform(0.9, 1.1)
+    return BEAT_S * random.uniform(0.9, 1.0)
 
 
 def _said(found: ProjectionStatus) -> dict[str, Any]:

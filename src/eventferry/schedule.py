@@ -139,8 +139,17 @@ class Schedule:
         self._processes.remove(process)
         assert process.stdin is not None
         process.stdin.close()  # ends the watcher
-        ended = Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"its process {process.pid} has ended with {ended}"
+        return f"its process {process.pid} has ended with {ended_with(code)}"
+
+
+def ended_with(code: int) -> str:
+    """What has ended a process, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return Signals(-code).name
+    except ValueError:  # one of those that have no names, for real time
+        return f"signal {-code}"
 
 
 def _tell(process: Process, signal: Signals) -> None:

@@ -1,8 +1,17 @@
-"""The pauses before a process is started again."""
+"""How a process has ended, and the pauses before it is started again."""
 
 from __future__ import annotations
 
-from eventferry.schedule import PAUSE_S, SETTLED_S, Backoff
+import pytest
+
+from eventferry.schedule import PAUSE_S, SETTLED_S, Backoff, ended_with
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [(0, "exit code 0"), (2, "exit code 2"), (-9, "SIGKILL"), (-35, "signal 35")]
+)
+def test_whatever_ends_a_process_has_words(code: int, said: str) -> None:
+    assert ended_with(code) == said
 
 
 def test_pauses_grow_up_to_the_longest() -> None:
