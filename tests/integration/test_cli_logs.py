@@ -284,6 +284,20 @@ def test_a_file_that_can_not_be_opened_is_wrong_usage(users: CommandLine, path: 
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize("command", ["worker", "consuming start mails-projection"])
+def test_what_ends_a_process_stands_in_its_log(users: CommandLine, command: str) -> None:
+    log = users.folder / "worker.log"
+    away = "postgresql://nobody:s3cret@127.0.0.1:1/users"
+    done = users.process(*command.split(), "--log-file", str(log), EVENTFERRY_LOCAL_URL=away)
+    assert done.code == 2
+    assert "users is not available just now: " in done.err
+
+    last = parsed(log.read_text())[-1]
+    assert (last["level"], last["error_type"]) == ("ERROR", "StoreUnavailable")
+    assert last["message"].replace("ended by StoreUnavailable", "error") == done.err.strip()
+    assert "s3cret" not in log.read_text()
+
+
 SET_UP = """
 import logging
 logging.basicConfig(filename="own.log", format="%(message)s of mine", level="INFO")

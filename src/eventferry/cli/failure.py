@@ -12,8 +12,7 @@ DEBUG_VARIABLE = "EVENTFERRY_DEBUG"
 
 def failure(error: BaseException, *, data: object = None) -> Report:
     """The report of a command that has raised `error`."""
-    leaves = _leaves(error)
-    found = [_problem(leaf) for leaf in leaves]
+    found = [_problem(leaf) for leaf in leaves(error)]
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
     return Report(
@@ -23,12 +22,12 @@ def failure(error: BaseException, *, data: object = None) -> Report:
     )
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves(error: BaseException) -> list[BaseException]:
     """What a task group's exception is made of, the same thing once."""
     if not isinstance(error, BaseExceptionGroup):
         return [error]
-    leaves = [leaf for part in error.exceptions for leaf in _leaves(part)]
-    return list({(type(leaf), str(leaf)): leaf for leaf in leaves}.values())
+    found = [leaf for part in error.exceptions for leaf in leaves(part)]
+    return list({(type(leaf), str(leaf)): leaf for leaf in found}.values())
 
 
 def _problem(error: BaseException) -> tuple[list[Problem], int]:

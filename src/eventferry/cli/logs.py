@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -15,7 +17,10 @@ from typing import Annotated
 
 import typer
 
+from eventferry.cli.failure import leaves
 from eventferry.cli.report import Screen
+
+log = logging.getLogger("eventferry.cli")
 
 FILE_OPTION = "--log-file"
 
@@ -44,6 +49,37 @@ LogFileOption = Annotated[
 def options(level: LogLevel, file: Path | None) -> list[str]:
     """The options of a command that logs alike."""
     return ["--log-level", level.value, *((FILE_OPTION, str(file)) if file else ())]
+
+
+@contextmanager
+def kept(level: LogLevel, file: Path | None, *, service: str) -> Iterator[None]:
+    """Logs as `begin` does, and what ends the command as well: whoever has no more than the log
+    finds there why nothing follows. On a terminal the command's own message is enough.
+
+    Raises:
+        typer.BadParameter: the file can't be written.
+    """
+    begin(level, file, service=service)
+    try:
+        yield
+    except typer.BadParameter:  # wrong usage is nobody's log
+        raise
+    except Exception as error:
+        if file is not None or not sys.stderr.isatty():
+            _tell(error)
+        raise
+
+
+def _tell(error: Exception) -> None:
+    from eventferry.connection import is_outage
+    from eventferry.errors import EventFerryError
+    from eventferry.logline import first_line, text_of
+
+    for leaf in leaves(error):
+        is_known = isinstance(leaf, EventFerryError) or is_outage(leaf)
+        name, text = type(leaf).__qualname__, first_line(text_of(leaf))
+        trace = None if is_known else leaf
+        log.error("ended by %s: %s", name, text, exc_info=trace, extra={"error_type": name})
 
 
 def begin(level: LogLevel, file: Path | None, *, service: str) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -79,16 +78,15 @@ def add_to(app: typer.Typer) -> None:
         projections = chosen(config, queue=None if all_queues else queue, background=background)
         if not projections:
             return _nothing_to_run(config, queue)
-        return _foreground(
-            config,
-            projections,
-            until_idle=once,
-            for_s=for_s,
-            http=http,
-            concurrency=concurrency,
-            level=log_level,
-            log_file=log_file,
-        )
+        with logs.kept(log_level, log_file, service=config.service):
+            return _foreground(
+                config,
+                projections,
+                until_idle=once,
+                for_s=for_s,
+                http=http,
+                concurrency=concurrency,
+            )
 
     for kind in ("producing", "consuming"):
         group = typer.Typer(
@@ -137,19 +135,18 @@ def _add_start(group: typer.Typer, kind: str) -> None:
         other = projections[0].kind
         if other != kind:
             return wrong_kind(call, name, other)
-        known = asyncio.run(standing.known(config, name))
-        if known and not wait and (problem := standing.problem(known)):
-            return Report(problems=(problem,), code=FAILED)
-        return _foreground(
-            config,
-            projections,
-            until_idle=until_idle,
-            for_s=for_s,
-            http=http,
-            level=log_level,
-            log_file=log_file,
-            stops=known.stops if known else 0,
-        )
+        with logs.kept(log_level, log_file, service=config.service):
+            known = asyncio.run(standing.known(config, name))
+            if known and not wait and (problem := standing.problem(known)):
+                return Report(problems=(problem,), code=FAILED)
+            return _foreground(
+                config,
+                projections,
+                until_idle=until_idle,
+                for_s=for_s,
+                http=http,
+                stops=known.stops if known else 0,
+            )
 
 
 def _nothing_to_run(config: Config, queue: str) -> Report:
@@ -183,8 +180,6 @@ def _foreground(
     projections: Sequence[Projection],
     *,
     until_idle: bool,
-    level: LogLevel,
-    log_file: Path | None,
     for_s: float | None = None,
     http: Address | None = None,
     concurrency: int = 1,
@@ -194,7 +189,6 @@ def _foreground(
     from eventferry.schedule import ask_to_reload
     from eventferry.worker import Worker
 
-    logs.begin(level, log_file, service=config.service)
     tally = Tally({p.name: 0 for p in projections})
     worker = Worker(
         config=config,
