@@ -38,7 +38,7 @@ class Runner:
     is_alive: bool
     """Whether it has said so lately."""
     newest_version: str
-    """The version that was last seen for the first time, of those that have run lately."""
+    """The newest version that has been seen since it started, or that is run now; or its own."""
 
     @property
     def is_outdated(self) -> bool:

@@ -135,6 +135,33 @@ def test_a_process_with_older_code_than_another_is_marked(users: CommandLine) ->
             assert finding["projections"] == ["ferry", "reader"]
 
 
+def test_who_has_gone_back_to_an_older_version_is_not_marked(users: CommandLine) -> None:
+    def outdated() -> dict[int, bool]:
+        return {r["pid"]: r["is_outdated"] for r in status(users, "reader")["runners"]}
+
+    for version in ("1", "2"):
+        with running(users, "worker", version=version) as worker:
+            worker.terminate()
+            ends_well(worker)
+    with running(users, "worker", version="1") as back:
+        assert outdated() == {back.pid: False}
+        assert users("check", "--strict").code == 0
+        with running(users, "worker", version="2") as new:  # so that the other one was left out
+            assert outdated() == {back.pid: True, new.pid: False}
+            new.kill()
+            new.wait()
+        with psycopg.connect(users.local_url) as conn:
+            conn.execute(
+                "UPDATE eventferry.runners SET seen_at = seen_at - interval '31 s' WHERE pid = %s",
+                (new.pid,),
+            )
+        assert outdated() == {back.pid: False}
+        with running(users, "worker", version="3") as newest:
+            newest.terminate()
+            ends_well(newest)
+        assert outdated() == {back.pid: True}  # it is from before that one
+
+
 def test_a_version_that_the_service_says_itself_is_taken(users: CommandLine) -> None:
     users.write('version = "in the file"\n' + CONFIGURATION)
     with running(users, "worker"):
