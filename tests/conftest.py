@@ -22,7 +22,9 @@ class MakeDatabase(Protocol):
 @pytest.fixture(scope="session")
 def server_databases() -> Iterator[Databases]:
     with running_server() as server:
-        yield Databases(server)
+        databases = Databases(server)
+        yield databases
+        databases.close()
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +38,14 @@ def own_server() -> Iterator[EmbeddedServer]:
     """A PostgreSQL for one test alone, which may stop, crash and restart it."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture
+def own_databases(own_server: EmbeddedServer) -> Iterator[Databases]:
+    """Those of `own_server`."""
+    databases = Databases(own_server)
+    yield databases
+    databases.close()
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, LiteralString
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from eventferry.embedded import EmbeddedServer
 from tests.environment import PROGRAMS
@@ -48,6 +50,8 @@ class Databases:
         self._numbers = count(1)
         self._templates: dict[tuple[Kind, str | None], str] = {}
         self._made: list[str] = []
+        self._admin: psycopg.Connection[Any] | None = None
+        """Stays open: a database takes less time than a connection."""
 
     def make(self, kind: Kind, service: str = "boilerplate") -> str:
         """The URL of a fresh local store of `service`, or of a fresh shared store."""
@@ -60,13 +64,22 @@ class Databases:
     def drop_all(self) -> None:
         """Drops what was made, not the templates."""
         while self._made:
-            self.server.drop_database(self._made.pop())
+            self._execute("DROP DATABASE {} WITH (FORCE)", self._made.pop())
 
     def _create(self, template: str) -> str:
         name = f"test_{next(self._numbers)}"
-        url = self.server.create_database(name, template=template)
+        self._execute("CREATE DATABASE {} TEMPLATE {}", name, template)
         self._made.append(name)
-        return url
+        return self.server.url(name)
+
+    def _execute(self, statement: LiteralString, *names: str) -> None:
+        if self._admin is None or self._admin.closed:
+            self._admin = psycopg.connect(self.server.url(), autocommit=True)
+        self._admin.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+    def close(self) -> None:
+        if self._admin is not None:
+            self._admin.close()
 
     def _template(self, kind: Kind, service: str | None) -> str:
         if (kind, service) not in self._templates:

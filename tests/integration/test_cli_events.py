@@ -304,10 +304,10 @@ def test_a_reader_follows_what_is_appended(users: CommandLine) -> None:
 
 
 def test_who_follows_comes_back_after_an_outage_and_prints_nothing_twice(
-    tmp_path: Path, own_server: EmbeddedServer
+    tmp_path: Path, own_server: EmbeddedServer, own_databases: Databases
 ) -> None:
-    databases = Databases(own_server)
-    users = CommandLine(tmp_path, databases.make("local", "users"), databases.make("shared"))
+    urls = own_databases.make("local", "users"), own_databases.make("shared")
+    users = CommandLine(tmp_path, *urls)
     users.ready()
     users("events", "append", "users-stream", stdin=cloud_event(1))
     with users.started("events", "read", "users-stream", "--follow") as reader:

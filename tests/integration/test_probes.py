@@ -174,12 +174,17 @@ def test_a_loop_that_is_blocked_is_not_alive(loner: Service) -> None:
 
 @pytest.mark.parametrize("reads", ["local", "shared"])
 def test_who_has_lost_a_store_is_not_ready_until_it_is_back(
-    tmp_path: Path, make_database: MakeDatabase, own_server: EmbeddedServer, reads: str
+    tmp_path: Path,
+    make_database: MakeDatabase,
+    own_server: EmbeddedServer,
+    own_databases: Databases,
+    reads: str,
 ) -> None:
     """Also the local store of who only reads the shared one, in which nothing is polled."""
-    own = Databases(own_server)
     users = CommandLine(
-        tmp_path, with_secret(own.make("local", "users")), with_secret(make_database("shared"))
+        tmp_path,
+        with_secret(own_databases.make("local", "users")),
+        with_secret(make_database("shared")),
     ).ready()
     users.write(ONE.format(reads))
     with users.started("worker", *ANY_PORT) as process:
@@ -201,9 +206,11 @@ def test_who_has_lost_a_store_is_not_ready_until_it_is_back(
 
 @pytest.mark.parametrize("readers", [{}, {"reader": ("users-stream",)}], ids=["listens", "polls"])
 async def test_an_outage_is_noticed_while_all_projections_sleep(
-    own_server: EmbeddedServer, readers: dict[str, tuple[str, ...]]
+    own_server: EmbeddedServer,
+    own_databases: Databases,
+    readers: dict[str, tuple[str, ...]],
 ) -> None:
-    url = Databases(own_server).make("local", "users")
+    url = own_databases.make("local", "users")
     health = Health()
     health.registered(readers)
 
