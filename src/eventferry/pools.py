@@ -36,6 +36,8 @@ class Pools:
     config: Config
     size: int = 8
     """Connections at most, in each pool."""
+    local_only: bool = False
+    """For what does not need the shared store, and so works while that is away."""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     local: AsyncConnectionPool[AsyncConnection[Any]] = field(init=False)
     shared: AsyncConnectionPool[AsyncConnection[Any]] = field(init=False)
@@ -51,11 +53,10 @@ class Pools:
         """
         async with AsyncExitStack() as opening:
             self.local = await self._open("local", opening)
-            self.shared = (
-                self.local
-                if self.config.shared_url == self.config.local_url
-                else await self._open("shared", opening)
-            )
+            if self.config.shared_url == self.config.local_url:
+                self.shared = self.local
+            elif not self.local_only:
+                self.shared = await self._open("shared", opening)
             self.handlers = ConnectionPool(
                 self.config.local_url,
                 kwargs=options(self.config.service),

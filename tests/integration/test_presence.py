@@ -200,6 +200,13 @@ def test_who_only_polls_is_restarted_too(
         ends_well(worker)
 
 
+def test_restart_needs_no_shared_store(users: CommandLine) -> None:
+    with running(users, "worker") as worker:
+        done = users("restart", EVENTFERRY_SHARED_URL="postgresql://nobody@127.0.0.1:1/away")
+        assert (done.code, done.out) == (0, "1 process ended\n"), done.err
+        ends_well(worker)
+
+
 def test_restart_says_who_has_not_ended_in_time(users: CommandLine) -> None:
     with running(users, "worker") as worker:
         os.kill(worker.pid, signal.SIGSTOP)
