@@ -44,8 +44,9 @@ REPORT_S = 60.0
 """A report is written this often, though nothing is known to have changed."""
 SHORT_S = 1.0
 """Who may be over soon says that it is there after this time."""
-LEAVE_S = 5.0
-"""Who ends takes no longer than this to say so: the store may be away."""
+LEAVE_S = 2.0
+"""Who ends takes no longer than this to say so: the store may be away, and supervisors kill after
+10 s, of which the pools may need half."""
 FORGET_S = 3600.0
 """What is too old is forgotten this often."""
 
@@ -163,7 +164,8 @@ class Presence:
         if self._is_there:
             await self._try("runners", self._leave)
         await self._try("statistics", self._count)
-        await self._try("reports", self._report)
+        if not self.lasts:  # who lasts has reported lately, and does not wait for the shared store
+            await self._try("reports", self._report)
 
     async def _try(self, table: str, write: Callable[[], Any]) -> None:
         """Writes, if that is possible."""

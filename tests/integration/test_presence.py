@@ -377,6 +377,27 @@ def test_a_shared_store_that_is_away_keeps_nobody_from_leaving(
     users.close()
 
 
+def test_a_worker_ends_without_asking_the_shared_store(
+    make_service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "BEAT_S", 1000.0)
+    users = make_service("users")
+    users.create_stream(STREAM)
+    users.create_effects()
+    users.consuming("reader", record, STREAM)
+    with users.worker() as worker:
+        until(lambda: reports(users), "it has reported")
+        query(
+            users.shared_url,
+            "UPDATE eventferry.reports SET state = 'said',"
+            " reported_at = reported_at - interval '1 h' RETURNING 1",
+        )
+        users.append(STREAM, numbered(1))
+        worker.until_handled("reader", 1)
+    assert reports(users)["reader"][3] == "said"
+    assert statistics(users) == {"reader": (1, 0)}
+
+
 def test_what_can_not_be_written_is_told_once(
     make_service: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
