@@ -143,6 +143,13 @@ def test_who_is_behind_is_said_if_it_is_more_than_allowed(check: Checked) -> Non
     assert all(p["behind_s"] > 0 for p in done.envelope["data"]["projections"])
 
 
+def test_more_lag_than_is_counted_can_not_be_allowed(check: Checked) -> None:
+    """It would never be exceeded."""
+    done = check("--max-lag", "100001")
+    assert done.code == 2
+    assert "less than or equal to 100000" in done.err
+
+
 def test_work_that_nobody_is_there_for_is_warned_of() -> None:
     def told(mode: Literal["on demand", "background"], **changes: Any) -> list[str | None]:
         stream = StreamStatus(

@@ -13,7 +13,7 @@ import pytest
 from eventferry.cli.importing import Line, appends, batches
 from eventferry.cli.report import Screen
 from eventferry.cli.retrying import Start, verdict
-from eventferry.cli.status import ago, shown_lag
+from eventferry.cli.status import ago, shown_lag, shown_left
 from eventferry.event import Event
 from eventferry.status import Failure, ProjectionStatus, State, StreamStatus, state
 from tests.command_line import cloud_event
@@ -61,6 +61,14 @@ def test_in_a_pipe_no_cell_breaks_a_line() -> None:
 )
 def test_a_lag_is_exact_up_to_100_000(lag: int | None, shown: str) -> None:
     assert shown_lag(lag) == shown
+
+
+@pytest.mark.parametrize(
+    ("left_s", "lag", "shown"),
+    [(None, 0, "-"), (100, 100_000, "100 s"), (100, 100_001, "≥ 100 s")],
+)
+def test_the_time_left_is_as_exact_as_the_lag(left_s: float | None, lag: int, shown: str) -> None:
+    assert shown_left(left_s, lag) == shown
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,12 @@ def add_to(app: typer.Typer) -> None:
         call: Call,
         max_lag: Annotated[
             int | None,
-            typer.Option(min=0, help="Events that a projection may be behind.", show_default=False),
+            typer.Option(
+                min=0,
+                max=100_000,  # status.LAG_LIMIT: a greater one would never be exceeded
+                help="Events that a projection may be behind, at most 100000.",
+                show_default=False,
+            ),
         ] = None,
         max_age_s: Annotated[
             float | None,

@@ -120,7 +120,7 @@ def _row(status: ProjectionStatus, stream: StreamStatus) -> tuple[object, ...]:
         shown_lag(stream.lag),
         shown_age(stream.behind_s) if stream.lag and stream.behind_s is not None else "-",
         f"{status.rate:,.{0 if status.rate >= 10 else 1}f}/s" if status.rate else "-",
-        shown_age(status.time_left_s) if status.time_left_s is not None else "-",
+        shown_left(status.time_left_s, status.lag),
     )
 
 
@@ -131,6 +131,13 @@ def shown_lag(lag: int | None) -> str:
     if lag is None:
         return "-"
     return f"{lag:,}" if lag <= LAG_LIMIT else f"≥ {LAG_LIMIT:,}"
+
+
+def shown_left(left_s: float | None, lag: int | None) -> str:
+    """The time left for people, at least so long where the lag is at least so much."""
+    if left_s is None:
+        return "-"
+    return ("≥ " if shown_lag(lag).startswith("≥") else "") + shown_age(left_s)
 
 
 def _show_details(
