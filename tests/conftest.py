@@ -10,9 +10,11 @@ import pytest
 
 from eventferry.embedded import EmbeddedServer
 from tests.databases import Databases, Kind, running_server
-from tests.environment import PERMITS, require
+from tests.environment import PERMITS, require, use_memory
 from tests.pgbouncer import DIRECT, PROGRAM, Way, running_pgbouncer
 from tests.services import Service
+
+use_memory()
 
 
 class MakeDatabase(Protocol):
