@@ -119,6 +119,8 @@ class Presence:
         before = self._last.get(name, None if self.lasts else End.CAUGHT_UP)
         if ended.handled or ended.failed or before is not ended.end:
             self._changed.add(name)
+        if ended.end is End.SLICED and before is not ended.end:
+            self.look()  # it will take a while: how fast it is should be known soon
         self._last[name] = ended.end
         count = self._counts.setdefault(name, _Count())
         count.events += ended.handled
@@ -127,7 +129,7 @@ class Presence:
             count.busy_s += ended.seconds
 
     def look(self) -> None:
-        """Somebody may have asked us to end: looks at once."""
+        """Says at once what there is to say, and sees whether somebody has asked us to end."""
         self._look.set()
 
     async def _beats(self) -> None:

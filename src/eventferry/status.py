@@ -32,7 +32,7 @@ from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.reach import InFlight, Reach, reach
 from eventferry.registry import Registered, Registry
-from eventferry.runner import Runner, runners
+from eventferry.runner import BEAT_S, Runner, runners
 
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 State = Literal[
@@ -343,7 +343,7 @@ async def _parked(pool: Pool, names: list[str]) -> dict[str, ParkedEvents]:
 
 async def _rates(pool: Pool, names: list[str]) -> dict[str, float]:
     async with pool.connection() as conn:
-        cursor = await conn.execute(sql.query("rates"), (names,))
+        cursor = await conn.execute(sql.query("rates"), (2 * BEAT_S, names))
         return dict(await cursor.fetchall())
 
 

@@ -125,7 +125,7 @@ class Worker:
         async with self._pools() as pools, self._present(pools, lasts=False):
             await self._register(pools)
             slots = Slots(self.concurrency)
-            for _ in range(len(self.projections) + 1):
+            for number in range(len(self.projections) + 1):
                 async with asyncio.TaskGroup() as group:
                     runs = {
                         p.name: group.create_task(self._until_idle(p, pools, slots))
@@ -133,7 +133,10 @@ class Worker:
                     }
                 ended = {name: run.result() for name, run in runs.items()}
                 total = {n: end.after(total[n]) if total else end for n, end in ended.items()}
-                if self._stopping.is_set() or not any(end.handled for end in ended.values()):
+                ends = ended.values()
+                # who ferries nothing may still have made the stream that another one waits for
+                again = number == 0 and any(end.end is End.WAITING for end in ends)
+                if self._stopping.is_set() or not (again or any(end.handled for end in ends)):
                     break
         return total
 

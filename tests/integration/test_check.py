@@ -106,7 +106,7 @@ def test_each_store_and_each_mode_is_spelled_out(check: Checked) -> None:
         assert projections == [
             f"ferry: producing, on demand, run by {ran}",
             f"reader: consuming, on demand, run by {ran}",
-            f"other: consuming, long-running, run by {other}",
+            f"other: consuming, background, run by {other}",
         ]
         for ending in (process, worker):
             ending.terminate()
@@ -114,7 +114,7 @@ def test_each_store_and_each_mode_is_spelled_out(check: Checked) -> None:
     lines = check().out.splitlines()
     assert "reader: consuming, on demand, run by nobody now: eventferry worker" in lines
     assert (
-        "other: consuming, long-running, run by nobody now: eventferry worker --background, "
+        "other: consuming, background, run by nobody now: eventferry worker --background, "
         "eventferry schedule run, or eventferry consuming start other" in lines
     )
 

@@ -448,7 +448,7 @@ def test_parked_events_are_handled_in_order_when_the_handler_is_mended(
     assert second.code == 1
     assert f"waits behind {event_id(1)}" in second.err
     first = parked.process("projections", "unpark", "careful", "--event", event_id(1))
-    assert (first.code, first.out) == (0, "careful: 1 events handled\n")
+    assert (first.code, first.out) == (0, "careful: 1 event handled\n")
     rest = parked.process("projections", "unpark", "careful", "--entity", "odd")
     assert (rest.code, rest.out) == (0, "careful: 2 events handled\n")
     assert effects(parked, "careful") == [2, 4, 1, 3, 5]

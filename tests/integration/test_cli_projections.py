@@ -124,7 +124,7 @@ def test_a_start_ends_when_its_time_is_up(users: CommandLine) -> None:
 
     done = users.process("producing", "start", "users-projection", "--for", "500ms")
 
-    assert (done.code, done.out) == (0, "users-projection: 1 events handled\n")
+    assert (done.code, done.out) == (0, "users-projection: 1 event handled\n")
 
 
 def test_a_start_that_waits_goes_on_when_it_is_retried(users: CommandLine) -> None:

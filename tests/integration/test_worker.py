@@ -25,6 +25,7 @@ from eventferry import (
 )
 from eventferry.embedded import EmbeddedServer
 from eventferry.worker import Worker
+from tests.conftest import MakeService
 from tests.deployed import Deployed, deployed
 from tests.pgbouncer import workers_through_pgbouncer_too
 from tests.services import (
@@ -164,6 +165,22 @@ def test_a_busy_stream_does_not_hold_a_slot_for_ever(
     assert ("busy", End.SLICED) in ends
     assert ends.index(("other", End.SLICED)) < len(ends) - 1 - ends[::-1].index(
         ("busy", End.SLICED)
+    )
+
+
+def test_a_stream_that_a_ferry_has_just_made_is_not_missed(make_service: MakeService) -> None:
+    """Though there was nothing to ferry, and its reader had looked before."""
+    users = make_service("users")
+    users.create_stream(STREAM)
+    users.consuming("reader", record, STREAM, environment="shared")
+    users.producing("ferry", STREAM)
+    worker = Worker(
+        config=users.config, projections=list(users.projections.values()), concurrency=1
+    )
+    assert worker.projections[0].name == "reader"
+    ended = asyncio.run(worker.run_until_idle())
+    assert {name: one.end for name, one in ended.items()} == dict.fromkeys(
+        ("reader", "ferry"), End.CAUGHT_UP
     )
 
 

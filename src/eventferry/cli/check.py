@@ -199,9 +199,8 @@ def _report(config: Config, checked: Checked, *, strict: bool, as_json: bool) ->
             )
         for status in checked.statuses:
             names = ", ".join(f"{r.command} {r.host}:{r.pid}" for r in status.runners)
-            mode = "on demand" if status.mode == "on demand" else "long-running"
             run = f"run by {names}" if names else f"run by nobody now: {who_runs(status)}"
-            screen.line(f"{status.name}: {status.kind}, {mode}, {run}")
+            screen.line(f"{status.name}: {status.kind}, {status.mode}, {run}")
         for finding in found:
             remedy = f" -> {finding.remedy}" if finding.remedy else ""
             style = "bold red" if finding.level == "error" else "yellow"

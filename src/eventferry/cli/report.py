@@ -46,10 +46,17 @@ class Screen:
 
         Console(file=self.file).print(Text(text, style=style), soft_wrap=True)
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        expendable: Sequence[str] = (),
+    ) -> None:
         """A table; in a pipe, tabs between the columns and no line broken.
 
-        On a terminal that is too narrow for it, a row becomes a block of lines.
+        On a terminal that is too narrow for it, the expendable columns are left out, one after the
+        other; if that is not enough, a row becomes a block of lines.
         """
         texts = [["" if value is None else str(value) for value in row] for row in rows]
         if not self.is_terminal:
@@ -61,17 +68,18 @@ class Screen:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column, no_wrap=True)
-        for row in texts:
-            table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
         console = Console(file=self.file)
-        if console.measure(table, options=console.options.update(width=10_000)).maximum <= (
-            console.width
-        ):
-            console.print(table)
-            return
+        anyhow = console.options.update(width=10_000)
+        for left_out in range(len(expendable) + 1):
+            table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
+            kept = [n for n, c in enumerate(columns) if c not in expendable[:left_out]]
+            for n in kept:
+                table.add_column(columns[n], no_wrap=True)
+            for row in texts:
+                table.add_row(*(Text(row[n], style=STYLES.get(row[n], "")) for n in kept))
+            if console.measure(table, options=anyhow).maximum <= console.width:
+                console.print(table)
+                return
         width = max(map(len, columns))
         for row in texts:
             self.line()

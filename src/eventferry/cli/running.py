@@ -203,7 +203,7 @@ def _foreground(
     if worker.is_asked:
         ask_to_reload()
     is_told = signalled or worker.is_asked or any(map(worker.is_asked_to_stop, tally.last.values()))
-    return _report(tally, {} if is_told else tally.last)
+    return _report(tally, is_told=is_told)
 
 
 async def _run(
@@ -231,12 +231,14 @@ async def _run(
     return signalled
 
 
-def _report(tally: Tally, verdict: dict[str, Ended]) -> Report:
-    found = ended_badly(verdict)
+def _report(tally: Tally, *, is_told: bool) -> Report:
+    found = ended_badly({} if is_told else tally.last)
 
     def show(screen: Screen) -> None:
+        if is_told and not screen.is_terminal:
+            return  # a supervisor's file, which is for programs
         for name, handled in tally.handled.items():
-            screen.line(f"{name}: {handled:,} events handled")
+            screen.line(f"{name}: {handled:,} event{'' if handled == 1 else 's'} handled")
 
     return Report(
         data=[

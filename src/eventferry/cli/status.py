@@ -68,6 +68,7 @@ def _answer(found: list[ProjectionStatus], attempts: list[Attempt], *, verbose: 
         screen.table(
             COLUMNS,
             [_row(status, stream) for status in found for stream in status.streams],
+            expendable=("kind", "horizon", "mode", "position", "rate", "stream"),
         )
         for status in found:
             _show_details(screen, status, now=now, verbose=verbose)
