@@ -7,6 +7,8 @@ VENV ?= .venv
 WORKERS ?= 2
 # The one that the tests run on; another one than 18 is the system's.
 POSTGRES ?= 18
+# Which tests, as pytest's -m says it.
+TESTS ?= not soak
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -24,7 +26,7 @@ test: lint test-only ## Lint, then all tests: what CI runs, and you before a com
 
 test-only: $(INSTALLED) ## All tests, without lint
 	@echo "== pytest on PostgreSQL $(POSTGRES), $(WORKERS) at a time"
-	@EVENTFERRY_TEST_POSTGRES=$(POSTGRES) $(BIN)/pytest -n $(WORKERS)
+	@EVENTFERRY_TEST_POSTGRES=$(POSTGRES) $(BIN)/pytest -n $(WORKERS) -m "$(TESTS)"
 
 lint: $(INSTALLED) ## Style, types, layers, and generated files up to date
 	@echo "== ruff"

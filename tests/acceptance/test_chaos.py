@@ -20,6 +20,8 @@ from tests.chaos.fault import Faults
 from tests.chaos.landscape import Landscape, landscape
 from tests.chaos.writer import Writer
 
+pytestmark = pytest.mark.once
+
 SEED = int(os.environ.get("EVENTFERRY_CHAOS_SEED") or random.randrange(10**6))
 WRITERS = 2
 """Of each stream."""

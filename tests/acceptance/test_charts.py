@@ -28,6 +28,8 @@ from tests.helm import CHARTS, NAMESPACE, HelmError, Values, linted, rendered
 from tests.kubernetes import Manifest, container, only
 from tests.probed import HANDLERS, SERVICE, free_port, runs_until_told
 
+pytestmark = pytest.mark.once
+
 SERVICE_NEEDS: dict[str, Any] = {
     "image": {"repository": "registry.example.org/boilerplate", "tag": "1"},
     "urls": {"local": {"secret": "boilerplate"}, "shared": {"secret": "shared-store"}},

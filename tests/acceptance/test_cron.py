@@ -21,6 +21,8 @@ from tests.processes import kill, running, working_in
 from tests.services import Service, numbered
 from tests.waiting import PATIENCE_S, until
 
+pytestmark = pytest.mark.once
+
 CRON = shutil.which("cron", path="/usr/sbin")
 CRONTAB = REPOSITORY / "deploy" / "cron" / "crontab"
 STREAM = "users-stream"

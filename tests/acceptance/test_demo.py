@@ -31,6 +31,8 @@ from eventferry.demo.verdict import judge, percentile
 from tests.processes import PROC, running, working_in
 from tests.waiting import until
 
+pytestmark = pytest.mark.once
+
 COMMAND_LINE = "import sys; from eventferry.cli import main; sys.exit(main())"
 SHORT = "import sys; from eventferry.demo import main; sys.exit(main(trickle_s=0.5, {}))"
 

@@ -31,7 +31,10 @@ from tests.processes import PROC, kill, running, working_in
 from tests.services import numbered
 from tests.waiting import PATIENCE_S, until
 
-pytestmark = pytest.mark.skipif(not PROC.exists(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not PROC.exists(), reason="looks for processes in /proc"),
+]
 
 PRODUCER = """
 service = "users"

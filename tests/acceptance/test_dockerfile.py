@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.databases import Databases
 from tests.deployed import Deployed
 from tests.environment import REPOSITORY, require
 from tests.probed import HANDLERS, SERVICE, free_port, runs_until_told
 
+pytestmark = pytest.mark.once
 DOCKERFILE = REPOSITORY / "deploy" / "docker" / "Dockerfile"
 PORT = "8080"
 

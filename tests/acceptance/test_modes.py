@@ -20,6 +20,8 @@ from tests.services import disconnect, listeners, query
 from tests.waiting import PATIENCE_S, until
 from tests.writing import append, event_ids, insert, writing
 
+pytestmark = pytest.mark.once
+
 STREAM = "boilerplate-users-stream"
 SOME = 50
 """So many events are handled in each stage."""

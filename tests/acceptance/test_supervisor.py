@@ -25,6 +25,8 @@ from tests.processes import kill, running, working_in
 from tests.services import Service, numbered, query
 from tests.waiting import PATIENCE_S, until, wait_for_lock
 
+pytestmark = pytest.mark.once
+
 SUPERVISORD = shutil.which("supervisord")
 PROGRAMS = REPOSITORY / "deploy" / "supervisor"
 STREAM = "users-stream"

@@ -17,6 +17,8 @@ from tests.conftest import MakeService
 from tests.memory import resident_kb
 from tests.services import Service, record
 
+pytestmark = pytest.mark.once
+
 STREAM = "users-stream"
 A_LITTLE_KB = 8_000
 """Room for what an allocator does; a hundredth of a million events."""

@@ -15,6 +15,8 @@ import pytest
 from tests.exploring import explore
 from tests.model import ENDLESS, HAPPENINGS, LEFT, READ_AND_MARK, SKIPPED, TWICE, Rules
 
+pytestmark = pytest.mark.once
+
 READ, MARK, LOOK, DRAW, VISIBLE, UNMARK = Rules().append
 CHECKPOINT, HEAD, MARKERS, HEAD_AGAIN, ROWS = Rules().look
 
