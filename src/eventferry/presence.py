@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -248,26 +249,23 @@ class Presence:
         if not due:
             return
         self._changed -= due
+        new = []
         for one in await status(self.pools, [p for p in self.projections if p.name in due]):
             said = _said(one) | {"version": self._version}
             before = known.get(one.name, {})
             if age_s(one.name) < REPORT_S and all(before[k] == v for k, v in said.items()):
                 continue
             self._reported_at[one.name] = now
-            async with self.pools.shared.connection() as conn:
-                await conn.execute(
-                    sql.query("put_report"),
-                    (
-                        service,
-                        one.name,
-                        one.kind,
-                        one.environment,
-                        said["streams"],
-                        one.shared_stream,
-                        *(said[k] for k in ("mode", "state", "lag", "behind_s", "error")),
-                        self._version,
-                    ),
-                )
+            new.append({"service": service, "projection": one.name, **said})
+        if not new:
+            return
+        new.sort(key=itemgetter("projection"))  # two at once lock the rows in one order
+        async with (
+            self.pools.shared.connection() as conn,
+            conn.transaction(),
+            conn.cursor() as cursor,
+        ):
+            await cursor.executemany(sql.query("put_report"), new)
 
 
 def _pause_s() -> float:
@@ -278,7 +276,10 @@ def _said(found: ProjectionStatus) -> dict[str, Any]:
     """What a report says of a projection."""
     error = found.failure.error if found.failure else found.waiting
     return {
+        "kind": found.kind,
+        "environment": found.environment,
         "streams": [stream.stream for stream in found.streams],
+        "shared_stream": found.shared_stream,
         "mode": found.mode,
         "state": found.state,
         "lag": found.lag,

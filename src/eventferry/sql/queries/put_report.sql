@@ -1,7 +1,8 @@
--- service, projection, kind, environment, streams, shared stream, mode, state, lag, behind_s, error, version
+-- a report, by the names of its columns
 INSERT INTO eventferry.reports AS known
        (service, projection, kind, environment, streams, shared_stream, mode, state, lag, behind_s, error, version)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+VALUES (%(service)s, %(projection)s, %(kind)s, %(environment)s, %(streams)s, %(shared_stream)s, %(mode)s,
+        %(state)s, %(lag)s, %(behind_s)s, %(error)s, %(version)s)
 ON CONFLICT (service, projection) DO UPDATE
    SET kind = excluded.kind, environment = excluded.environment, streams = excluded.streams,
        shared_stream = excluded.shared_stream, mode = excluded.mode, state = excluded.state,
