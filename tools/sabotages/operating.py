@@ -49,7 +49,40 @@ SABOTAGES = (
     sabotage(
         "reports never renewed",
         f"{PRESENT}::test_a_worker_reports_what_changes",
-        (PRESENCE, 'before["age_s"] < REPORT_S and all(', 'before["age_s"] < REPORT_S or all('),
+        (
+            PRESENCE,
+            "if age_s(one.name) < REPORT_S and all(",
+            "if age_s(one.name) < REPORT_S or all(",
+        ),
+    ),
+    sabotage(
+        "two schedules at once",
+        f"{TESTS}/test_schedule.py::test_a_second_one_ends_quietly_and_the_first_goes_on",
+        (
+            "src/eventferry/lock.py",
+            "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+            "fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        ),
+    ),
+    sabotage(
+        "a crashed projection not started again",
+        f"{TESTS}/test_schedule.py::test_a_killed_projection_comes_back_and_goes_on",
+        (
+            "src/eventferry/schedule.py",
+            "await self._stopping.wait()",
+            "await asyncio.Event().wait()",
+        ),
+        ("src/eventferry/schedule.py", "min(longest, first *", "(1e9 +"),
+    ),
+    sabotage(
+        "a blocked loop taken for alive",
+        f"{TESTS}/test_probes.py::test_a_loop_that_is_blocked_is_not_alive",
+        ("src/eventferry/health.py", "if age > self._limit_s:", "if False:"),
+    ),
+    sabotage(
+        "who ends when idle looks but once for a stream",
+        f"{TESTS}/test_worker.py::test_a_stream_that_a_ferry_has_just_made_is_not_missed",
+        (WORKER, "again = number == 0 and any(", "again = False and any("),
     ),
     sabotage(
         "statistics never forgotten",
