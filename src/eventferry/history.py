@@ -49,10 +49,10 @@ class Action:
 
 
 async def actions(pools: Pools, projections: Sequence[Projection], limit: int) -> list[Action]:
-    """What has been done to the projections, in both stores; the latest first."""
+    """What has been done to the projections, in the stores that are there; the latest first."""
     found: list[Action] = []
     names = [p.name for p in projections]
-    for pool in {pools.local, pools.shared}:
+    for pool in set(pools.opened.values()):
         async with pool.connection() as conn, conn.cursor(row_factory=class_row(Action)) as cursor:
             await cursor.execute(sql.query("audit"), (pools.config.service, names, limit))
             found += await cursor.fetchall()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -17,6 +17,8 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from eventferry import migration, sql
 from eventferry.config import Config
 from eventferry.connection import options, shown, translated
+from eventferry.errors import EventFerryError
+from eventferry.projection import Projection
 from eventferry.store._async import configure as configure_async
 from eventferry.store._sync import configure
 
@@ -29,6 +31,9 @@ POOL: dict[str, Any] = {
 }
 
 
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+
 @dataclass(slots=True)
 class Pools:
     """Connections to both stores of a service."""
@@ -36,11 +41,14 @@ class Pools:
     config: Config
     size: int = 8
     """Connections at most, in each pool."""
-    local_only: bool = False
-    """For what does not need the shared store, and so works while that is away."""
+    shared_is: Literal["required", "optional", "unused"] = "required"
+    """optional: for what has something to say without it, unused: for what does not wait for it,
+    when the shared store is away."""
+    opened: dict[str, Pool] = field(init=False, default_factory=dict)
+    """By environment; the shared store may be missing, if it is not required."""
+    away: EventFerryError | None = field(init=False, default=None)
+    """Why an optional shared store is missing."""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    local: AsyncConnectionPool[AsyncConnection[Any]] = field(init=False)
-    shared: AsyncConnectionPool[AsyncConnection[Any]] = field(init=False)
     handlers: ConnectionPool[Connection[Any]] = field(init=False)
     """To the local store, for `def` handlers."""
 
@@ -52,11 +60,11 @@ class Pools:
             StoreError: one of them is another service's.
         """
         async with AsyncExitStack() as opening:
-            self.local = await self._open("local", opening)
+            self.opened["local"] = await self._open("local", opening)
             if self.config.shared_url == self.config.local_url:
-                self.shared = self.local
-            elif not self.local_only:
-                self.shared = await self._open("shared", opening)
+                self.opened["shared"] = self.local
+            elif self.shared_is != "unused":
+                await self._open_shared(opening)
             self.handlers = ConnectionPool(
                 self.config.local_url,
                 kwargs=options(self.config.service),
@@ -78,9 +86,19 @@ class Pools:
     ) -> None:
         await self._stack.aclose()
 
-    def of(self, environment: str) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    @property
+    def local(self) -> Pool:
+        """To the local store."""
+        return self.opened["local"]
+
+    @property
+    def shared(self) -> Pool:
+        """To the shared store, which is not missing."""
+        return self.opened["shared"]
+
+    def of(self, environment: str) -> Pool:
         """The pool of an environment."""
-        return self.local if environment == "local" else self.shared
+        return self.opened[environment]
 
     def shown(self, environment: str) -> str:
         """What messages call the store of an environment."""
@@ -88,7 +106,7 @@ class Pools:
 
     async def renew(self) -> None:
         """Gives up all connections, as after an outage any of them may be broken, or frozen."""
-        for pool in {self.local, self.shared}:
+        for pool in set(self.opened.values()):
             await pool.drain()
         self.handlers.drain()
 
@@ -101,9 +119,15 @@ class Pools:
     def _url(self, environment: str) -> str:
         return self.config.local_url if environment == "local" else self.config.shared_url
 
-    async def _open(
-        self, environment: str, stack: AsyncExitStack
-    ) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    async def _open_shared(self, stack: AsyncExitStack) -> None:
+        try:
+            self.opened["shared"] = await self._open("shared", stack)
+        except EventFerryError as error:
+            if self.shared_is == "required":
+                raise
+            self.away = error
+
+    async def _open(self, environment: str, stack: AsyncExitStack) -> Pool:
         arguments = options(self.config.service)
         store = self.shown(environment)
         # once by hand: a pool would hide a wrong password behind its time-out
@@ -113,7 +137,7 @@ class Pools:
                 migration.require_migrated(await cursor.fetchall(), store)
                 cursor = await conn.execute(sql.query("whose_store"))
                 self._require_own(await cursor.fetchone(), environment, store)
-        pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+        pool: Pool = AsyncConnectionPool(
             self._url(environment),
             kwargs=arguments,
             configure=configure_async,
@@ -124,3 +148,8 @@ class Pools:
         stack.push_async_callback(pool.close)
         await pool.open()
         return pool
+
+
+def needs_shared(projection: Projection) -> bool:
+    """Whether the projection reads or writes the shared store."""
+    return projection.kind == "producing" or projection.environment == "shared"

@@ -52,9 +52,10 @@ class StreamStatus:
     """How far a projection is in one stream."""
 
     stream: str
-    exists: bool
+    exists: bool | None
+    """None: the store that would have it is away."""
     position: int | None
-    """Of the last event dealt with; None: it has not run."""
+    """Of the last event dealt with; None: it has not run, or the store that knows it is away."""
     horizon: int | None
     """Up to where the projection may read; None: a stream of it does not exist."""
     last_position: int | None
@@ -175,22 +176,22 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
     """How the projections are, in their order.
 
     The number of statements does not grow with that of the projections, but for those that are
-    behind.
+    behind. Where the shared store is missing from the pools, what only it knows is None.
 
     Raises:
         StoreUnavailable, psycopg.Error: an outage of one of the stores.
     """
     names = [p.name for p in projections]
     registered = await Registry(pools.local).find(names)
-    checkpoints = [
-        checkpoint
-        for kind in {p.kind for p in projections}  # who only consumes may not see shared ones
-        for checkpoint in await _checkpoints(
-            pools.shared if kind == "producing" else pools.local,
+    checkpoints = {
+        kind: await _checkpoints(
+            pools.of(environment),
             pools.config.service,
             [p.name for p in projections if p.kind == kind],
         )
-    ]
+        for kind in {p.kind for p in projections}  # who only consumes may not see shared ones
+        if (environment := "shared" if kind == "producing" else "local") in pools.opened
+    }
     parked = await _parked(pools.local, names)
     present = [runner for runner in await runners(pools.local) if runner.is_alive]
     rates = await _rates(pools.local, names)
@@ -201,14 +202,15 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
             sorted({s for p in projections if p.environment == environment for s in p.streams}),
         )
         for environment in {p.environment for p in projections}
+        if environment in pools.opened
     }
     return [
         await _status(
             pools,
             p,
             registered.get(p.name),
-            [c for c in checkpoints if c.projection == p.name],
-            reaches[p.environment],
+            checkpoints.get(p.kind),
+            reaches.get(p.environment),
             refused=refused.get(p.shared_stream or ""),
             parked=parked.get(p.name),
             runners=tuple(runner for runner in present if p.name in runner.projections),
@@ -222,20 +224,21 @@ async def _status(
     pools: Pools,
     projection: Projection,
     known: Registered | None,
-    found: list[_Checkpoint],
-    far: Reach,
+    checkpoints: list[_Checkpoint] | None,
+    far: Reach | None,
     *,
     refused: str | None,
     parked: ParkedEvents | None,
     runners: tuple[Runner, ...],
     rate: float,
 ) -> ProjectionStatus:
-    positions = {c.stream: c.position for c in found}
-    pool = pools.of(projection.environment)
+    found = [c for c in checkpoints or () if c.projection == projection.name]
+    positions = None if checkpoints is None else {c.stream: c.position for c in found}
     streams = tuple(
-        [await _stream(pool, s, far, far.horizon(projection.streams), positions.get(s))
-         for s in projection.streams]
-    )  # fmt: skip
+        [await _stream(pools, projection, s, far, positions) for s in projection.streams]
+    )
+    # where a ferry's checkpoint can't be seen, the local store says whether there is one
+    has_run = bool(found) or (checkpoints is None and known is not None and bool(known.kept_in))
     holder = next((c.locked_by for c in found if c.locked_by is not None), None)
     waiting = _missing(projection, streams) or refused
     runner = known.runner if known and known.is_alive else holder and f"backend {holder}"
@@ -250,11 +253,11 @@ async def _status(
             paused=known is not None and known.paused_at is not None,
             complete=waiting is None,
             runs=runner is not None,
-            has_run=bool(found),
+            has_run=has_run,
         ),
         waiting=waiting,
         streams=streams,
-        in_flight=tuple(a for a in far.in_flight if a.stream in projection.streams),
+        in_flight=tuple(a for a in far.in_flight if a.stream in projection.streams) if far else (),
         failure=_failure(projection, known),
         paused=_pause(known),
         parked=parked,
@@ -297,7 +300,7 @@ def state(
 
 def _missing(projection: Projection, streams: Sequence[StreamStatus]) -> str | None:
     """The streams that it reads and that do not exist, in words."""
-    missing = ", ".join(stream.stream for stream in streams if not stream.exists)
+    missing = ", ".join(stream.stream for stream in streams if stream.exists is False)
     return f"{missing}: the {projection.environment} store does not have it" if missing else None
 
 
@@ -359,21 +362,26 @@ async def _checkpoints(pool: Pool, service: str, names: Iterable[str]) -> list[_
 async def _refusals(pools: Pools, projections: Sequence[Projection]) -> dict[str, str]:
     """Of the shared streams to which our role may not ferry."""
     shared = sorted({p.shared_stream for p in projections if p.shared_stream})
-    if not shared:
+    if not shared or "shared" not in pools.opened:
         return {}
     async with pools.shared.connection() as conn:
         return await refusals(conn, shared, pools.shown("shared"))
 
 
 async def _stream(
-    pool: Pool, name: str, far: Reach, horizon: int | None, position: int | None
+    pools: Pools,
+    projection: Projection,
+    name: str,
+    far: Reach | None,
+    positions: dict[str, int] | None,
 ) -> StreamStatus:
-    head = far.heads.get(name)
+    head = far.heads.get(name) if far else None
+    horizon = far.horizon(projection.streams) if far else None
     lag = held_back = behind_s = None
-    if head is not None:
+    if head is not None and positions is not None:
         lag, held_back, behind_s = 0, 0, 0.0
-        if head > (after := position or 0):
-            async with pool.connection() as conn:
+        if head > (after := positions.get(name, 0)):
+            async with pools.of(projection.environment).connection() as conn:
                 cursor = await conn.execute(
                     sql.on_stream("lag", name),
                     (head if horizon is None else horizon, after, after, LAG_LIMIT + 1),
@@ -381,11 +389,11 @@ async def _stream(
                 lag, held_back, behind_s = await cursor.fetchone() or (0, 0, 0.0)
     return StreamStatus(
         stream=name,
-        exists=head is not None,
-        position=position,
+        exists=None if far is None else head is not None,
+        position=positions.get(name) if positions else None,
         horizon=horizon,
         last_position=head,
         lag=lag,
         held_back=held_back,
-        behind_s=behind_s or (None if head is None else 0.0),
+        behind_s=behind_s or (None if lag is None else 0.0),
     )

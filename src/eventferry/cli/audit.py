@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from eventferry.cli.call import Call, NamesArgument, chosen_or_all, command
+from eventferry.cli.failure import missing
 from eventferry.cli.report import Report, Screen
 
 if TYPE_CHECKING:
     from eventferry.config import Config
+    from eventferry.errors import EventFerryError
     from eventferry.history import Action
     from eventferry.projection import Projection
 
@@ -36,7 +39,7 @@ def add_to(projections: typer.Typer) -> None:
         has done.
         """
         config = call.config()
-        found = asyncio.run(_actions(config, chosen_or_all(config, names), limit))
+        found, away = asyncio.run(_actions(config, chosen_or_all(config, names), limit))
 
         def show(screen: Screen) -> None:
             screen.table(
@@ -54,12 +57,16 @@ def add_to(projections: typer.Typer) -> None:
                 ],
             )
 
-        return Report(data=found, show=show)
+        return replace(missing(away), data=found, show=show)
 
 
-async def _actions(config: Config, projections: list[Projection], limit: int) -> list[Action]:
+async def _actions(
+    config: Config, projections: list[Projection], limit: int
+) -> tuple[list[Action], EventFerryError | None]:
     from eventferry.history import actions
     from eventferry.pools import Pools
 
-    async with Pools(config, size=2) as pools:
-        return await actions(pools, projections, limit)
+    # what has been done to a consuming projection, stands where its checkpoint is
+    asked = any(p.kind == "producing" for p in projections)
+    async with Pools(config, size=2, shared_is="optional" if asked else "unused") as pools:
+        return await actions(pools, projections, limit), pools.away

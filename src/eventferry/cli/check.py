@@ -113,7 +113,7 @@ def add_to(app: typer.Typer) -> None:
         checked = Checked([*notes])
         for environment in _stores(config):
             _look(checked, partial(_of_store, config, environment))
-        if not checked.unusable:
+        if any(store.environment == "local" for store in checked.stores):
             _look(checked, partial(_of_projections, config, limits))
         return _report(config, checked, strict=strict, as_json=call.json)
 
@@ -180,7 +180,7 @@ def _of_projections(config: Config, limits: Limits, checked: Checked) -> None:
     from eventferry.status import status
 
     async def statuses() -> list[ProjectionStatus]:
-        async with Pools(config, size=2) as pools:
+        async with Pools(config, size=2, shared_is="optional") as pools:
             return await status(pools, list(config.projections.values()))
 
     checked.statuses = asyncio.run(statuses())

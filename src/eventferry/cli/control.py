@@ -185,7 +185,7 @@ def _add_streams(projections: typer.Typer) -> None:
             text = f"{name} reads {stream} too, after position {position}{_configured(control)}"
             return done(text, projection=name, stream=stream, position=position)
 
-        return controlled(call, name, use)
+        return controlled(call, name, use, reads=True)
 
     @command(
         projections,

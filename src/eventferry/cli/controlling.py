@@ -31,8 +31,18 @@ def controlled(
     *,
     kind: str | None = None,
     import_handlers: bool = False,
+    reads: bool = False,
 ) -> Report:
-    """Does something with the control of a projection; `kind`: it must be of this one.
+    """Does something with the control of a projection.
+
+    Args:
+        call: Who gives the command.
+        name: The projection's.
+        use: What is done.
+        kind: Of which it must be; None: of any.
+        import_handlers: Whether its handler is called.
+        reads: Whether its streams are looked at. The shared store may be away where neither they
+            nor its checkpoint are there.
 
     Raises:
         UnknownProjection, ConfigurationError, StoreError
@@ -46,9 +56,10 @@ def controlled(
 
     async def main() -> Report:
         from eventferry.control import Control
-        from eventferry.pools import Pools
+        from eventferry.pools import Pools, needs_shared
 
-        async with Pools(config, size=4) as pools:
+        needed = projection.kind == "producing" or (reads and needs_shared(projection))
+        async with Pools(config, size=4, shared_is="required" if needed else "unused") as pools:
             return await use(Control(pools=pools, projection=projection, who=who()))
 
     return asyncio.run(main())

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import traceback
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from eventferry.cli.report import FAILED, WRONG, Problem, Report, in_one_line
+
+if TYPE_CHECKING:
+    from eventferry.errors import EventFerryError
 
 DEBUG_VARIABLE = "EVENTFERRY_DEBUG"
 
@@ -20,6 +25,16 @@ def failure(error: BaseException, *, data: object = None) -> Report:
         problems=tuple(problem for problems, _ in found for problem in problems),
         code=max(code for _, code in found),
     )
+
+
+def missing(away: EventFerryError | None) -> Report:
+    """What is said of the shared store by who goes on without it; None: it is there."""
+    if away is None:
+        return Report()
+    failed = failure(away)
+    (problem,) = failed.problems
+    message = f"{problem.message}. Shown is what the local store knows"
+    return replace(failed, problems=(replace(problem, message=message),))
 
 
 def leaves(error: BaseException) -> list[BaseException]:

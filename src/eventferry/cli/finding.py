@@ -151,7 +151,7 @@ def _of_projection(status: ProjectionStatus) -> Iterator[Finding]:
 
 def _creation(status: ProjectionStatus) -> str | None:
     """How to create the first stream that is missing; None: none is."""
-    missing = [stream.stream for stream in status.streams if not stream.exists]
+    missing = [stream.stream for stream in status.streams if stream.exists is False]
     environment = f"--environment {status.environment}"
     return f"eventferry streams create {missing[0]} {environment}" if missing else None
 

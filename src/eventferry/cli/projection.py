@@ -84,7 +84,8 @@ def add_to(app: typer.Typer) -> typer.Typer:
         Running or not, how far and how far behind, how fast, what holds them back, what failed, and
         which processes run them, with which version of the code.
 
-        The exit code is 1 if one has failed, or waits for a stream that does not exist.
+        The exit code is 1 if one has failed, or waits for a stream that does not exist, and 2 if a
+        store is away; without the shared one, what the local one knows is shown.
         """
         from eventferry.cli import status
         from eventferry.cli.watching import EVERY_S

@@ -88,7 +88,7 @@ def add_to(projections: typer.Typer) -> None:
                 return _failed(name, error)
             return replace(plan, moves=moves, is_shown=not yes).report(is_done=True)
 
-        return controlled(call, name, use, import_handlers=True)
+        return controlled(call, name, use, import_handlers=True, reads=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

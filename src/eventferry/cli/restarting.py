@@ -46,7 +46,7 @@ async def _restart(call: Call, config: Config, timeout_s: float) -> Report:
     from eventferry.pools import Pools
     from eventferry.runner import ask_to_end, runners
 
-    async with Pools(config, size=1, local_only=True) as pools:
+    async with Pools(config, size=1, shared_is="unused") as pools:
         await ask_to_end(pools.local)
         # who has come since then, runs the new code; who is silent, has died: nobody waits for it
         asked = [r for r in await runners(pools.local) if r.asked_at and r.is_alive]

@@ -49,12 +49,14 @@ async def retry(
     reason: str | None = None,
 ) -> Report:
     """Retries the projections that have failed; `wait_s`: follows them for this long."""
-    from eventferry.pools import Pools
+    from eventferry.pools import Pools, needs_shared
     from eventferry.registry import Registry
     from eventferry.status import status
 
-    async with Pools(config, size=4) as pools:
-        found = await status(pools, chosen)
+    # to set them to run, takes the local store alone
+    needed = wait_s is not None and any(map(needs_shared, chosen))
+    async with Pools(config, size=4, shared_is="required" if needed else "unused") as pools:
+        found = [] if wait_s is None else await status(pools, chosen)
         before = {s.name: _start(s) for s in found}
         names = [p.name for p in chosen]
         retried = set(

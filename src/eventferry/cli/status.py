@@ -9,6 +9,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from eventferry.cli.failure import missing
 from eventferry.cli.report import FAILED, Problem, Report, Screen, in_one_line
 
 if TYPE_CHECKING:
@@ -47,19 +48,25 @@ async def report(
     """
     from eventferry.cli.watching import watched
     from eventferry.history import failures
-    from eventferry.pools import Pools
+    from eventferry.pools import Pools, needs_shared
     from eventferry.status import status
 
+    limit = None if verbose or call.json else ATTEMPTS_SHOWN
+    asked = any(map(needs_shared, projections))
+
     async def answer() -> Report:
-        found = await status(pools, projections)
-        limit = None if verbose or call.json else ATTEMPTS_SHOWN
-        return _answer(found, await failures(pools, projections, limit), verbose=verbose)
+        # opened for each answer, as a store may be away, or have come back
+        async with Pools(config, size=2, shared_is="optional" if asked else "unused") as pools:
+            found = await status(pools, projections)
+            attempts = await failures(pools, projections, limit)
+            return _answer(found, attempts, missing(pools.away), verbose=verbose)
 
-    async with Pools(config, size=2) as pools:
-        return await (answer() if watch_s is None else watched(call, answer, watch_s))
+    return await (answer() if watch_s is None else watched(call, answer, watch_s))
 
 
-def _answer(found: list[ProjectionStatus], attempts: list[Attempt], *, verbose: bool) -> Report:
+def _answer(
+    found: list[ProjectionStatus], attempts: list[Attempt], without: Report, *, verbose: bool
+) -> Report:
     wrong = tuple(p for status in found if (p := problem(status)))
     now = datetime.now(UTC)
     failed = {s.name: [a for a in attempts if a.projection == s.name] for s in found}
@@ -88,8 +95,8 @@ def _answer(found: list[ProjectionStatus], attempts: list[Attempt], *, verbose: 
             for status in found
         ],
         show=show,
-        problems=wrong,
-        code=FAILED if wrong else 0,
+        problems=(*without.problems, *wrong),
+        code=max(without.code, FAILED if wrong else 0),
     )
 
 

@@ -64,7 +64,7 @@ def add_to(projections: typer.Typer) -> None:
             work = control.unpark(entity=entity, event=event)
             return _unparked(name, await patiently(call, work, until=until))
 
-        return controlled(call, name, use, import_handlers=not dry_run)
+        return controlled(call, name, use, import_handlers=not dry_run, reads=not dry_run)
 
 
 def _nothing(message: str) -> Report:
