@@ -8,8 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,8 @@ def nothing_left(tmp_path: Path) -> Iterator[None]:
     """Not even by a test that has failed."""
     yield
     for pid in working_in(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGKILL)
 
 
 def deploy(service: Service, folder: Path) -> CommandLine:
@@ -132,6 +134,7 @@ def test_the_crontab_keeps_projections_running(make_service: MakeService, tmp_pa
     variables, schedule, worker = crontab()
     lines = [
         f"PYTHONPATH={REPOSITORY}\n",
+        f"TMPDIR={tempfile.gettempdir()}\n",  # where schedules know of each other
         placed(variables + schedule, here),
         placed(worker, there),
     ]

@@ -130,7 +130,7 @@ def test_a_process_with_older_code_than_another_is_marked(users: CommandLine) ->
             text = users("projections", "status", "reader").out
             assert f"\t{older}\treader\n" in text
             assert text.endswith("to run the newest version: eventferry restart\n")
-            (finding,) = users("check", "--json").envelope["data"]["findings"]
+            (finding,) = users.process("check", "--json").envelope["data"]["findings"]
             assert (finding["type"], finding["remedy"]) == ("Outdated", "eventferry restart")
             assert finding["projections"] == ["ferry", "reader"]
 
@@ -145,7 +145,7 @@ def test_who_has_gone_back_to_an_older_version_is_not_marked(users: CommandLine)
             ends_well(worker)
     with running(users, "worker", version="1") as back:
         assert outdated() == {back.pid: False}
-        assert users("check", "--strict").code == 0
+        assert users.process("check", "--strict").code == 0
         with running(users, "worker", version="2") as new:  # so that the other one was left out
             assert outdated() == {back.pid: True, new.pid: False}
             new.kill()

@@ -100,6 +100,7 @@ def _unparked(name: str, found: Unparked) -> Report:
     if found.left and not problems:
         problems = [Problem("StillParked", f"{name}: {found.left:,} events are still parked")]
     left = f", {found.left:,} are still parked" if found.left else ""
+    events = "event" if found.handled == 1 else "events"
 
     return Report(
         data={
@@ -108,7 +109,7 @@ def _unparked(name: str, found: Unparked) -> Report:
             "left": found.left,
             "failed": [{"event": event, "error": error} for event, error in found.failed],
         },
-        show=lambda screen: screen.line(f"{name}: {found.handled:,} events handled{left}"),
+        show=lambda screen: screen.line(f"{name}: {found.handled:,} {events} handled{left}"),
         problems=tuple(problems),
         code=FAILED if problems else 0,
     )
