@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 from tests.waiting import until
@@ -33,6 +34,13 @@ def kill(folder: Path, *words: str) -> int:
     os.kill(pid, signal.SIGKILL)
     until(lambda: pid not in running(folder, *words), f"{pid} is gone")
     return pid
+
+
+def kill_all(folder: Path) -> None:
+    """kill -9 for what a test has left there."""
+    for pid in working_in(folder):
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGKILL)
 
 
 def _command_line_below(process: Path, folder: Path) -> str | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from psycopg import AsyncConnection
 from psycopg.rows import class_row
-from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
 from eventferry.checkpoint import Checkpoint
+from eventferry.connection import Pool
 from eventferry.engine._async import AsyncBatches, AsyncPoolTransactions
 from eventferry.engine._sync import Batches, PoolTransactions
 from eventferry.engine.effect import (
@@ -25,8 +24,6 @@ from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registry
 from eventferry.source import EventSource, RowSource, Source
-
-Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
 def source_of(pools: Pools, projection: Projection) -> Source:

@@ -15,7 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import AsyncConnection
 from psycopg import errors as pg
+from psycopg_pool import AsyncConnectionPool
 
 from eventferry.errors import (
     UNPARSED,
@@ -31,6 +33,9 @@ from eventferry.errors import (
     WrongIsolation,
     redacted,
 )
+
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+"""Connections to one store, for the event loop."""
 
 CONNECT_TIMEOUT_S = 10
 

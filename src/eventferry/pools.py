@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from eventferry import migration, sql
 from eventferry.config import Config
-from eventferry.connection import options, shown, translated
+from eventferry.connection import Pool, options, shown, translated
 from eventferry.errors import EventFerryError
 from eventferry.projection import Projection
 from eventferry.store._async import configure as configure_async
@@ -29,9 +29,6 @@ POOL: dict[str, Any] = {
     # after an outage: how long a pool at most waits between two attempts to connect
     "reconnect_timeout": 10.0,
 }
-
-
-Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
 @dataclass(slots=True)

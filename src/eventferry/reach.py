@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from psycopg import AsyncConnection
 from psycopg.rows import class_row
-from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
+from eventferry.connection import Pool
 from eventferry.store._async import observe
 
 
@@ -55,7 +53,7 @@ class Reach:
         return min(known) if known and len(known) == len(found) else None
 
 
-async def reach(pool: AsyncConnectionPool[AsyncConnection[Any]], streams: Sequence[str]) -> Reach:
+async def reach(pool: Pool, streams: Sequence[str]) -> Reach:
     """Looks, in a number of statements that does not grow with that of the streams."""
     async with pool.connection() as conn:
         cursor = await conn.execute(sql.query("heads"), (list(streams),))

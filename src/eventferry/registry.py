@@ -17,11 +17,10 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
-from psycopg_pool import AsyncConnectionPool
 
 from eventferry import logline, sql
 from eventferry.audit import entry
-from eventferry.connection import runner_name
+from eventferry.connection import Pool, runner_name
 from eventferry.engine.outcome import Failed
 from eventferry.errors import ProjectionError
 from eventferry.projection import Projection
@@ -91,7 +90,7 @@ class Recorded:
 class Registry:
     """The projections of one local store."""
 
-    pool: AsyncConnectionPool[AsyncConnection[Any]]
+    pool: Pool
 
     async def register(self, projection: Projection) -> None:
         """Makes the projection known, or brings what is known of it up to date.

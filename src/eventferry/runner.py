@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from psycopg import AsyncConnection
 from psycopg.rows import class_row
-from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
+from eventferry.connection import Pool
 
 BEAT_S = 10.0
 """A process says this often that it is there; three times as long without, and it is dead."""
@@ -46,14 +44,14 @@ class Runner:
         return self.version != self.newest_version
 
 
-async def runners(pool: AsyncConnectionPool[AsyncConnection[Any]]) -> list[Runner]:
+async def runners(pool: Pool) -> list[Runner]:
     """The processes, the first first; those that have died are kept for a day."""
     async with pool.connection() as conn, conn.cursor(row_factory=class_row(Runner)) as cursor:
         await cursor.execute(sql.query("runners"), (3 * BEAT_S,))
         return await cursor.fetchall()
 
 
-async def ask_to_end(pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
+async def ask_to_end(pool: Pool) -> None:
     """Asks all of them to end after the batches that they are at."""
     async with pool.connection() as conn:
         await conn.execute(sql.query("ask_runners"))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
 from eventferry.checkpoint import (
@@ -23,13 +22,11 @@ from eventferry.checkpoint import (
     require_same_events,
     require_same_store,
 )
+from eventferry.connection import Pool
 from eventferry.projection import Start
 from eventferry.store._async import event_cursor, horizon
 from eventferry.store._horizon import Horizon
 from eventferry.store._row import COLUMNS, PAGE_BYTES, is_full, select_from
-
-Pool = AsyncConnectionPool[AsyncConnection[Any]]
-
 
 Began = tuple[int, int]
 """The horizon and the head that the store had when a projection was first to run."""

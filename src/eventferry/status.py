@@ -18,14 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
-from psycopg import AsyncConnection
 from psycopg.rows import class_row, dict_row
-from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
+from eventferry.connection import Pool
 from eventferry.engine.ferry import refusals
 from eventferry.parking import Parked
 from eventferry.pools import Pools
@@ -34,7 +33,6 @@ from eventferry.reach import InFlight, Reach, reach
 from eventferry.registry import Registered, Registry
 from eventferry.runner import BEAT_S, Runner, runners
 
-Pool = AsyncConnectionPool[AsyncConnection[Any]]
 State = Literal[
     "deleted", "paused", "failed", "retrying", "waiting", "running", "never run", "idle"
 ]

@@ -28,10 +28,9 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
-from eventferry.connection import options
+from eventferry.connection import Pool, options
 from eventferry.health import Health
 from eventferry.logline import first_line
 from eventferry.store._async import is_direct, observe
@@ -51,7 +50,7 @@ class Watch:
 
     environment: str
     """Which one: local or shared."""
-    pool: AsyncConnectionPool[AsyncConnection[Any]]
+    pool: Pool
     listen_url: str | None
     """For LISTEN, which needs a direct connection; None: only poll."""
     poll_s: float

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from tests.command_line import CommandLine
 from tests.conftest import MakeService
 from tests.environment import REPOSITORY, require
-from tests.processes import kill, running, working_in
+from tests.processes import kill, kill_all, running, working_in
 from tests.services import Service, numbered
 from tests.waiting import PATIENCE_S, until
 
@@ -56,9 +55,7 @@ exec "$2" -f
 def nothing_left(tmp_path: Path) -> Iterator[None]:
     """Not even by a test that has failed."""
     yield
-    for pid in working_in(tmp_path):
-        with suppress(ProcessLookupError):  # it has ended meanwhile
-            os.kill(pid, signal.SIGKILL)
+    kill_all(tmp_path)
 
 
 def deploy(service: Service, folder: Path) -> CommandLine:

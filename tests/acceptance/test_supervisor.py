@@ -21,7 +21,7 @@ from eventferry import Event
 from tests.command_line import CommandLine
 from tests.conftest import MakeService
 from tests.environment import REPOSITORY, require
-from tests.processes import kill, running, working_in
+from tests.processes import kill, kill_all, running, working_in
 from tests.services import Service, numbered, query
 from tests.waiting import PATIENCE_S, until, wait_for_lock
 
@@ -159,8 +159,7 @@ def supervised(users: Service, *files: str) -> Iterator[Supervised]:
     finally:
         process.kill()
         process.wait()
-        for pid in working_in(folder):
-            os.kill(pid, signal.SIGKILL)
+        kill_all(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
