@@ -16,15 +16,17 @@ PATIENCE_S = float(os.environ.get("EVENTFERRY_TEST_PATIENCE_S", "30"))
 
 
 def until(condition: Callable[[], T], what: str = "", *, patience_s: float = PATIENCE_S) -> T:
-    """Asks again and again, until the answer is true; returns it.
+    """Asks again and again, with growing pauses, until the answer is true; returns it.
 
     Raises:
         AssertionError: it has not become true.
     """
     deadline = time.monotonic() + patience_s
+    pause_s = 0.002
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"still not so: {what or condition}; {answer!r}"
-        time.sleep(0.005)
+        time.sleep(pause_s)
+        pause_s = min(0.04, pause_s * 1.2)  # whoever is waited for needs the processor
     return answer
 
 

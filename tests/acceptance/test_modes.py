@@ -71,13 +71,16 @@ class Landscape:
 
     def until_some_more(self) -> None:
         """Returns when some events more than there are now have been handled."""
-        wanted = len(event_ids(self.users_url, STREAM)) + SOME
-        until(lambda: len(self.handled()) >= wanted, "some more events are handled")
+        self.until_handled(len(event_ids(self.users_url, STREAM)) + SOME)
+
+    def until_handled(self, count: int) -> None:
+        statement = "SELECT count(*) FROM handled"
+        until(lambda: query(self.mails_url, statement)[0][0] >= count, f"{count} are handled")
 
     def require_each_once_in_order(self) -> None:
         """Of all events that there are; nothing is appended any more."""
         events = event_ids(self.users_url, STREAM)
-        until(lambda: len(self.handled()) >= len(events), "all events are handled")
+        self.until_handled(len(events))
         assert event_ids(self.shared_url, STREAM) == events
         assert self.handled() == events
 
