@@ -23,7 +23,7 @@ class Runner:
     host: str
     pid: int
     command: str
-    """What it is: `worker`, `start`, `schedule`, or `program`, where that is somebody's own."""
+    """What it is: `worker`, `start`, or `program`, where that is somebody's own."""
     projections: list[str]
     """Those that it runs, whenever they have work."""
     version: str

@@ -4,7 +4,7 @@ CREATE TABLE eventferry.runners (
     id          uuid        PRIMARY KEY DEFAULT eventferry.uuid7(),
     host        text        NOT NULL,
     pid         integer     NOT NULL,
-    command     text        NOT NULL,       -- worker, start, schedule, …
+    command     text        NOT NULL,       -- worker, start, …
     projections text[]      NOT NULL,       -- which ones it runs, whenever they have work
     version     text        NOT NULL,       -- of the service's code
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
