@@ -47,9 +47,12 @@ async def _restart(call: Call, config: Config, timeout_s: float) -> Report:
     from eventferry.runner import ask_to_end, runners
 
     async with Pools(config, size=1, shared_is="unused") as pools:
+        # who is silent has died, and nobody waits for it
+        before = {r.id: r for r in await runners(pools.local) if r.is_alive}
         await ask_to_end(pools.local)
-        # who has come since then, runs the new code; who is silent, has died: nobody waits for it
-        asked = [r for r in await runners(pools.local) if r.asked_at and r.is_alive]
+        # some have ended already; who has come since then, runs the new code
+        after = {r.id: r for r in await runners(pools.local) if r.is_alive and r.asked_at}
+        asked = list((before | after).values())
         for runner in asked:
             call.messages.line(f"{_shown(runner)} is asked to end after its batch")
         deadline = time.monotonic() + timeout_s
