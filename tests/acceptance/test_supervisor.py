@@ -196,7 +196,9 @@ def test_what_is_killed_comes_back(users: Service) -> None:
         schedule = kill(folder, "schedule", "run")
         users.append(STREAM, numbered(1, 3))
         until_recorded(users, 3, "long", "on-demand")
-        assert running(folder, "schedule", "run") not in ([], [schedule])
+        until(
+            lambda: running(folder, "schedule", "run") not in ([], [schedule]), "another one runs"
+        )
     assert users.recorded("long") == users.recorded("on-demand") == [1, 2, 3]
 
 
