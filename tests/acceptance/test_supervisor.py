@@ -226,6 +226,11 @@ def test_after_a_deployment_all_are_started_anew(users: Service) -> None:
         until_recorded(users, 1, "long", "on-demand")
         before = until(lambda: two(running(folder, "worker")), "two workers run")
         before |= set(running(folder, "consuming", "start", "long"))
+        known = "SELECT pid FROM eventferry.runners"
+        until(
+            lambda: before <= {row[0] for row in query(users.local_url, known)},
+            "all have said that they are there",
+        )
         supervisor.deploy(HANDLERS.replace('event.data["n"]', 'event.data["n"] * 10'))
 
         assert supervisor.commands("restart").code == 0
