@@ -28,7 +28,7 @@ from eventferry.embedded import EmbeddedServer
 from tests.command_line import PROGRAM, CommandLine, Done
 from tests.pages import ROOT, blocks, files, follow
 from tests.processes import PROC, kill, running, working_in
-from tests.services import numbered
+from tests.services import numbered, query
 from tests.waiting import PATIENCE_S, until
 
 pytestmark = [
@@ -295,6 +295,14 @@ def test_a_worker_that_dies_is_followed_by_another_one(dev: Dev) -> None:
 
 
 def test_who_asks_all_workers_to_restart_gets_a_new_one(dev: Dev) -> None:
+    known = "SELECT pid FROM eventferry.runners"
+    until(
+        lambda: (
+            set(running(dev.service.folder, "worker"))
+            & {row[0] for row in query(dev.data["local_url"], known)}
+        ),
+        "the worker has said that it is there",
+    )
     ended = dev.service.log.count("another one goes on")
     line = CommandLine(dev.service.folder, dev.data["local_url"], dev.data["shared_url"])
     with line.started("restart"):  # it waits for those that were killed, too
