@@ -22,17 +22,17 @@ class MakeDatabase(Protocol):
 
 
 @pytest.fixture(scope="session")
-def server_databases() -> Iterator[Databases]:
+def server() -> Iterator[EmbeddedServer]:
+    """A PostgreSQL, shared by the tests: don't stop it (see `own_server`)."""
     with running_server() as server:
-        databases = Databases(server)
-        yield databases
-        databases.close()
+        yield server
 
 
 @pytest.fixture(scope="session")
-def server(server_databases: Databases) -> EmbeddedServer:
-    """A PostgreSQL, shared by the tests: don't stop it (see `own_server`)."""
-    return server_databases.server
+def server_databases(server: EmbeddedServer) -> Iterator[Databases]:
+    databases = Databases(server.url())
+    yield databases
+    databases.close()
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def own_server() -> Iterator[EmbeddedServer]:
 @pytest.fixture
 def own_databases(own_server: EmbeddedServer) -> Iterator[Databases]:
     """Those of `own_server`."""
-    databases = Databases(own_server)
+    databases = Databases(own_server.url())
     yield databases
     databases.close()
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from eventferry.testing.server import MEMORY
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PERMITS = REPOSITORY.parent / "shared" / "data" / "permits.cloudevents.jsonl"
 
@@ -19,7 +21,6 @@ POSTGRES = int(os.environ.get("EVENTFERRY_TEST_POSTGRES", EMBEDDED))
 PROGRAMS = None if POSTGRES == EMBEDDED else Path(f"/usr/lib/postgresql/{POSTGRES}/bin")
 """Where its programs are; None: in the extra."""
 
-MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 8 * 2**30
 
 

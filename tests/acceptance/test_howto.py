@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from eventferry.embedded import EmbeddedServer
 from tests.databases import Databases
 from tests.pages import PAGES, blocks, files, follow, page_id
 
@@ -23,14 +24,14 @@ def test_there_are_some() -> None:
 
 @pytest.mark.parametrize("page", WHOLE, ids=page_id)
 def test_who_follows_a_howto_gets_what_it_shows(
-    page: Path, databases: Databases, tmp_path: Path
+    page: Path, databases: Databases, server: EmbeddedServer, tmp_path: Path
 ) -> None:
     text = page.read_text()
     environ = {
         "EVENTFERRY_LOCAL_URL": databases.make_empty(),
         "EVENTFERRY_SHARED_URL": databases.make_empty(),
     }
-    *_, output = follow(text, tmp_path, databases.server.programs, environ)
+    *_, output = follow(text, tmp_path, server.programs, environ)
 
     (shown,) = blocks(text, "text")
     assert output.endswith(shown), output

@@ -404,11 +404,8 @@ def test_a_store_that_was_restored_from_a_backup_is_noticed(
     store.create_stream(STREAM)
     store.append(STREAM, numbered(3))
     store.close()
-    with psycopg.connect(url) as conn:
-        name = conn.info.dbname
     users.local.close()
-    backup = databases.server.create_database(f"{name}_backup", template=name)
-    databases._made.append(f"{name}_backup")
+    backup = databases.copy(url)
     store = Service("users", url, url)
     store.append(STREAM, numbered(3, first=4))
     store.close()
