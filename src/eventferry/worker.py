@@ -63,6 +63,8 @@ class Worker:
     """What probes are told."""
     is_asked: bool = False
     """Whether somebody has asked all processes of the service to end."""
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the stores have answered, and know what runs here."""
     _presence: Presence | None = None
     _wake: dict[str, asyncio.Event] = field(default_factory=dict)
     _journals: dict[str, Journal] = field(default_factory=dict)
@@ -269,6 +271,7 @@ class Worker:
             self._wake[projection.name] = asyncio.Event()
             self._journals[projection.name] = Journal()
         self.health.registered(self._wake)
+        self.started.set()
 
     def _watch(self, environment: str, pools: Pools, presence: Presence) -> Watch:
         listen_url = (
