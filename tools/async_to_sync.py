@@ -25,10 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = {
     "src/eventferry/store/_async.py": "src/eventferry/store/_sync.py",
     "src/eventferry/engine/_async.py": "src/eventferry/engine/_sync.py",
+    "src/eventferry/waiting/_async.py": "src/eventferry/waiting/_sync.py",
 }
 
 KEYWORDS = {"async", "await"}
-# Beside these, every AsyncThing becomes Thing.
+# Beside these, every AsyncThing becomes Thing, and every async_thing a thing.
 NAMES = {
     "__aenter__": "__enter__",
     "__aexit__": "__exit__",
@@ -39,6 +40,7 @@ NAMES = {
     "aclosing": "closing",
     "aiter": "iter",
     "anext": "next",
+    "async_driver_connection": "driver_connection",
     "asynccontextmanager": "contextmanager",
     "enter_async_context": "enter_context",
     "push_async_callback": "callback",
@@ -54,7 +56,7 @@ PHRASES = {
 
 ONLY = re.compile(r"# async-only\b")
 WORD = re.compile(r"\w+")
-PREFIX = re.compile(r"^(_?)Async(?=[A-Z])")
+PREFIX = re.compile(r"^(_?)(?:Async(?=[A-Z])|async_(?=[a-z]))")
 ASYNC_NODES = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 
 

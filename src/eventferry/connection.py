@@ -166,22 +166,6 @@ _REFUSED = re.compile(r"authentication failed|no password supplied|pg_hba\.conf|
 _LIMITS = "data may have 16 MiB, metadata 1 MiB; keep large things elsewhere and their address here"
 
 
-def require_connection(connection: object, kind: type[Any]) -> None:
-    """Refuses what is no connection, or one for the other form of the store.
-
-    Raises:
-        TypeError: it is not of this kind.
-    """
-    if isinstance(connection, kind):
-        return
-    found = type(connection)
-    raise TypeError(
-        f"connection must be a psycopg.{kind.__name__}, not a {found.__module__}.{found.__name__}. "
-        "EventStore takes a psycopg.Connection, AsyncEventStore a psycopg.AsyncConnection; of an "
-        "ORM, pass the driver's connection that it uses"
-    )
-
-
 def require_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     """Refuses a caller's connection on which each statement would commit by itself.
 
@@ -192,8 +176,9 @@ def require_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConne
     if idle and connection.autocommit:
         raise TransactionRequired(
             "the given connection is in autocommit and in no transaction, so the append would "
-            "be committed at once and alone. Append inside `with connection.transaction():`, "
-            "or leave `connection` out"
+            "be committed at once and alone. Append inside `with connection.transaction():` "
+            "(of SQLAlchemy: on an engine without isolation_level='AUTOCOMMIT'), or leave "
+            "`connection` out"
         )
 
 

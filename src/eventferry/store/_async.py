@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import psycopg
@@ -26,11 +26,11 @@ from psycopg.types.uuid import UUIDBinaryLoader
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from eventferry import migration, sql
+from eventferry.caller import async_driver_connection, has_ended
 from eventferry.connection import (
     PREPARE_THRESHOLD,
     how_to_create,
     options,
-    require_connection,
     require_transaction,
     require_url,
     shown,
@@ -42,6 +42,9 @@ from eventferry.store import _row
 from eventferry.store._horizon import Horizon, Stream
 from eventferry.store._row import Row
 from eventferry.stream import require_stream_name
+
+if TYPE_CHECKING:
+    from eventferry.caller import AsyncCallerConnection
 
 PAGE_SIZE = 1000
 """Events that a read fetches at a time."""
@@ -58,7 +61,7 @@ class AsyncAppended:
     ids: tuple[UUID, ...]
     """The events' ids, in the order in which the events were given."""
     _store: AsyncEventStore = field(repr=False, compare=False)
-    _connection: AsyncConnection[Any] | None = field(repr=False, compare=False)
+    _connection: AsyncCallerConnection | None = field(repr=False, compare=False)
 
     async def positions(self) -> tuple[int, ...]:
         """The events' positions, in the order of `ids`; looked up now, by id.
@@ -66,10 +69,10 @@ class AsyncAppended:
         Raises:
             StoreError: the transaction of the append has been rolled back.
         """
-        conn = self._connection
-        if conn is not None and conn.closed:  # as a caller's is after its `with`
-            conn = None
-        async with self._store._use(conn) as conn, plain_cursor(conn) as cursor:
+        caller = self._connection
+        if caller is not None and has_ended(caller):
+            caller = None
+        async with self._store._use(caller) as conn, plain_cursor(conn) as cursor:
             await cursor.execute(sql.on_stream("positions", self.stream), (list(self.ids),))
             found = dict(await cursor.fetchall())
         missing = [id_ for id_ in self.ids if id_ not in found]
@@ -128,7 +131,7 @@ class AsyncEventStore:
         name: str,
         *,
         description: str | None = None,
-        connection: AsyncConnection[Any] | None = None,
+        connection: AsyncCallerConnection | None = None,
     ) -> bool:
         """Creates the stream, unless it is there. Nobody who uses another stream has to wait.
 
@@ -150,7 +153,7 @@ class AsyncEventStore:
             row = await cursor.fetchone()
         return bool(row and row[0])
 
-    async def streams(self, *, connection: AsyncConnection[Any] | None = None) -> list[Stream]:
+    async def streams(self, *, connection: AsyncCallerConnection | None = None) -> list[Stream]:
         """The streams of the store, in the order of their creation."""
         async with self._use(connection) as conn, _cursor(conn, class_row(Stream)) as cursor:
             await cursor.execute(sql.query("streams"))
@@ -162,7 +165,7 @@ class AsyncEventStore:
         events: Event | Iterable[Event],
         *,
         expected_version: int | None = None,
-        connection: AsyncConnection[Any] | None = None,
+        connection: AsyncCallerConnection | None = None,
     ) -> AsyncAppended:
         """Appends one event or many: all of them, or none.
 
@@ -175,9 +178,10 @@ class AsyncEventStore:
             expected_version: The version that their one entity must be at (0: it must be new);
                 the events are numbered on from there. None: they get no version. Local stores
                 only.
-            connection: The caller's, in whose transaction the append becomes a part. It is
-                neither committed nor rolled back, and stays usable after a VersionConflict or
-                an EventIdConflict. None: a transaction of its own.
+            connection: The caller's, in whose transaction the append becomes a part: psycopg's,
+                or SQLAlchemy's session or connection. It is neither committed nor rolled back,
+                and stays usable after a VersionConflict or an EventIdConflict. None: a
+                transaction of its own.
 
         Raises:
             VersionConflict: the entity is at another version.
@@ -193,12 +197,12 @@ class AsyncEventStore:
         rows = _row.rows(
             [events] if isinstance(events, Event) else events, expected_version=expected_version
         )
-        if connection is not None:
-            require_connection(connection, AsyncConnection)
-            require_transaction(connection)
-        if rows:
+        if rows or connection is not None:
             async with self._use(connection) as conn:
-                await self._insert(conn, stream, rows)
+                if connection is not None:
+                    require_transaction(conn)
+                if rows:
+                    await self._insert(conn, stream, rows)
         return AsyncAppended(stream, tuple(row.id for row in rows), self, connection)
 
     async def read(
@@ -271,7 +275,7 @@ class AsyncEventStore:
         return bool(is_large)
 
     async def read_entity(
-        self, stream: str, entity_id: str, *, connection: AsyncConnection[Any] | None = None
+        self, stream: str, entity_id: str, *, connection: AsyncCallerConnection | None = None
     ) -> list[RecordedEvent]:
         """The entity's events in order: all that are committed, and those of one's own transaction.
 
@@ -304,13 +308,12 @@ class AsyncEventStore:
 
     @asynccontextmanager
     async def _use(
-        self, connection: AsyncConnection[Any] | None
+        self, connection: AsyncCallerConnection | None
     ) -> AsyncIterator[AsyncConnection[Any]]:
         """The caller's connection, or one of our own; the driver's errors become ours."""
         with translated(self._shown):
             if connection is not None:
-                require_connection(connection, AsyncConnection)
-                yield connection
+                yield await async_driver_connection(connection)
                 return
             pool = self._pool or await self._open()
             try:

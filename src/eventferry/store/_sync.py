@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import psycopg
@@ -27,11 +27,11 @@ from psycopg.types.uuid import UUIDBinaryLoader
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from eventferry import migration, sql
+from eventferry.caller import driver_connection, has_ended
 from eventferry.connection import (
     PREPARE_THRESHOLD,
     how_to_create,
     options,
-    require_connection,
     require_transaction,
     require_url,
     shown,
@@ -43,6 +43,9 @@ from eventferry.store import _row
 from eventferry.store._horizon import Horizon, Stream
 from eventferry.store._row import Row
 from eventferry.stream import require_stream_name
+
+if TYPE_CHECKING:
+    from eventferry.caller import CallerConnection
 
 PAGE_SIZE = 1000
 """Events that a read fetches at a time."""
@@ -59,7 +62,7 @@ class Appended:
     ids: tuple[UUID, ...]
     """The events' ids, in the order in which the events were given."""
     _store: EventStore = field(repr=False, compare=False)
-    _connection: Connection[Any] | None = field(repr=False, compare=False)
+    _connection: CallerConnection | None = field(repr=False, compare=False)
 
     def positions(self) -> tuple[int, ...]:
         """The events' positions, in the order of `ids`; looked up now, by id.
@@ -67,10 +70,10 @@ class Appended:
         Raises:
             StoreError: the transaction of the append has been rolled back.
         """
-        conn = self._connection
-        if conn is not None and conn.closed:  # as a caller's is after its `with`
-            conn = None
-        with self._store._use(conn) as conn, plain_cursor(conn) as cursor:
+        caller = self._connection
+        if caller is not None and has_ended(caller):
+            caller = None
+        with self._store._use(caller) as conn, plain_cursor(conn) as cursor:
             cursor.execute(sql.on_stream("positions", self.stream), (list(self.ids),))
             found = dict(cursor.fetchall())
         missing = [id_ for id_ in self.ids if id_ not in found]
@@ -127,7 +130,7 @@ class EventStore:
         name: str,
         *,
         description: str | None = None,
-        connection: Connection[Any] | None = None,
+        connection: CallerConnection | None = None,
     ) -> bool:
         """Creates the stream, unless it is there. Nobody who uses another stream has to wait.
 
@@ -149,7 +152,7 @@ class EventStore:
             row = cursor.fetchone()
         return bool(row and row[0])
 
-    def streams(self, *, connection: Connection[Any] | None = None) -> list[Stream]:
+    def streams(self, *, connection: CallerConnection | None = None) -> list[Stream]:
         """The streams of the store, in the order of their creation."""
         with self._use(connection) as conn, _cursor(conn, class_row(Stream)) as cursor:
             cursor.execute(sql.query("streams"))
@@ -161,7 +164,7 @@ class EventStore:
         events: Event | Iterable[Event],
         *,
         expected_version: int | None = None,
-        connection: Connection[Any] | None = None,
+        connection: CallerConnection | None = None,
     ) -> Appended:
         """Appends one event or many: all of them, or none.
 
@@ -174,9 +177,10 @@ class EventStore:
             expected_version: The version that their one entity must be at (0: it must be new);
                 the events are numbered on from there. None: they get no version. Local stores
                 only.
-            connection: The caller's, in whose transaction the append becomes a part. It is
-                neither committed nor rolled back, and stays usable after a VersionConflict or
-                an EventIdConflict. None: a transaction of its own.
+            connection: The caller's, in whose transaction the append becomes a part: psycopg's,
+                or SQLAlchemy's session or connection. It is neither committed nor rolled back,
+                and stays usable after a VersionConflict or an EventIdConflict. None: a
+                transaction of its own.
 
         Raises:
             VersionConflict: the entity is at another version.
@@ -192,12 +196,12 @@ class EventStore:
         rows = _row.rows(
             [events] if isinstance(events, Event) else events, expected_version=expected_version
         )
-        if connection is not None:
-            require_connection(connection, Connection)
-            require_transaction(connection)
-        if rows:
+        if rows or connection is not None:
             with self._use(connection) as conn:
-                self._insert(conn, stream, rows)
+                if connection is not None:
+                    require_transaction(conn)
+                if rows:
+                    self._insert(conn, stream, rows)
         return Appended(stream, tuple(row.id for row in rows), self, connection)
 
     def read(
@@ -270,7 +274,7 @@ class EventStore:
         return bool(is_large)
 
     def read_entity(
-        self, stream: str, entity_id: str, *, connection: Connection[Any] | None = None
+        self, stream: str, entity_id: str, *, connection: CallerConnection | None = None
     ) -> list[RecordedEvent]:
         """The entity's events in order: all that are committed, and those of one's own transaction.
 
@@ -302,12 +306,11 @@ class EventStore:
             return horizon(conn, streams, self._shown)
 
     @contextmanager
-    def _use(self, connection: Connection[Any] | None) -> Iterator[Connection[Any]]:
+    def _use(self, connection: CallerConnection | None) -> Iterator[Connection[Any]]:
         """The caller's connection, or one of our own; the driver's errors become ours."""
         with translated(self._shown):
             if connection is not None:
-                require_connection(connection, Connection)
-                yield connection
+                yield driver_connection(connection)
                 return
             pool = self._pool or self._open()
             try:
