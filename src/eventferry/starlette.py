@@ -147,11 +147,10 @@ class EventFerry:
     async def running(self, *apps: Any) -> AsyncIterator[None]:
         """The same inside a lifespan of one's own: `async with ferry.running(app): yield`.
 
+        Errors are those of `lifespan`.
+
         Args:
             apps: Those whose FastAPI routes have transactions: the app, and what is mounted in it.
-
-        Raises:
-            as `lifespan`
         """
         if self._opened is not None:
             raise RuntimeError("this EventFerry runs already; make one for each app")

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-import eventferry
-from eventferry import _exports, embedded
+from eventferry import _exports, embedded, starlette
 from eventferry.config import _shape
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
 PYTHON = (REFERENCE / "python.md").read_text()
 
-PUBLIC: dict[str, Any] = {name: getattr(eventferry, name) for name in _exports.__all__} | {
-    name: getattr(embedded, name) for name in embedded.__all__
+PUBLIC: dict[str, Any] = {
+    name: getattr(module, name)
+    for module in (_exports, embedded, starlette)
+    for name in module.__all__
 }
 CLASSES = {name: one for name, one in PUBLIC.items() if inspect.isclass(one)}
 EVERY_CLASS = pytest.mark.parametrize("name", CLASSES)
