@@ -83,9 +83,10 @@ def handler_effect_of(pools: Pools, projection: Projection, handler: Handler) ->
         "reset": handler.reset,
     }
     if handler.is_async:
-        transactions = AsyncPoolTransactions(pools.local)
-        return AsyncEffect(AsyncBatches(**common, transactions=transactions))
-    return ThreadEffect(Batches(**common, transactions=PoolTransactions(pools.handlers)))
+        on_loop = AsyncPoolTransactions(pools.local)
+        return AsyncEffect(AsyncBatches(**common, transactions=on_loop))
+    transactions = pools.hosted or PoolTransactions(pools.handlers)
+    return ThreadEffect(Batches(**common, transactions=transactions))
 
 
 class Parts:

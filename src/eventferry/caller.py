@@ -15,12 +15,19 @@ import psycopg
 if TYPE_CHECKING:
     from typing import TypeAlias
 
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.utils.connection import ConnectionProxy
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session, scoped_session
 
     CallerConnection: TypeAlias = (
-        psycopg.Connection[Any] | Connection | Session | scoped_session[Any]
+        psycopg.Connection[Any]
+        | Connection
+        | Session
+        | scoped_session[Any]
+        | BaseDatabaseWrapper
+        | ConnectionProxy
     )
     AsyncCallerConnection: TypeAlias = (
         psycopg.AsyncConnection[Any] | AsyncConnection | AsyncSession | async_scoped_session[Any]
@@ -38,10 +45,13 @@ def driver_connection(connection: CallerConnection) -> psycopg.Connection[Any]:
     given = _unscoped(connection)
     if _is_a(given, "sqlalchemy.orm", "Session") or _is_a(given, "sqlalchemy", "Connection"):
         driver = _of_sqlalchemy(given)
-        if isinstance(driver, psycopg.Connection):
-            return driver
-        raise _refusal(driver)
-    raise _refusal(connection)
+    elif _is_of_django(given):
+        driver = _of_django(given)
+    else:
+        raise _refusal(connection)
+    if isinstance(driver, psycopg.Connection):
+        return driver
+    raise _refusal(driver)
 
 
 async def async_driver_connection(
@@ -63,6 +73,8 @@ def has_ended(connection: CallerConnection | AsyncCallerConnection) -> bool:
     """Whether the caller has given the connection back, as after its `with`."""
     if isinstance(connection, psycopg.Connection | psycopg.AsyncConnection):
         return connection.closed
+    if _is_of_django(connection):  # it connects again when it is used
+        return False
     return not _unscoped(connection).in_transaction()
 
 
@@ -95,11 +107,26 @@ def _of_sqlalchemy(given: Any) -> Any:
     return given.connection().connection.driver_connection
 
 
+def _is_of_django(given: object) -> bool:
+    return _is_a(given, "django.utils.connection", "ConnectionProxy") or _is_a(
+        given, "django.db.backends.base.base", "BaseDatabaseWrapper"
+    )
+
+
+def _of_django(given: Any) -> Any:
+    """The driver's connection; Django has told it whether each statement commits by itself."""
+    given.validate_thread_sharing()
+    given.validate_no_broken_transaction()
+    given.ensure_connection()
+    return given.connection
+
+
 def _refusal(given: object) -> TypeError:
     """Says what each form of the store takes."""
     found = type(given)
     return TypeError(
         f"connection can't be a {found.__module__}.{found.__name__}. EventStore takes a "
-        "psycopg.Connection, or SQLAlchemy's Session or Connection; AsyncEventStore a "
+        "psycopg.Connection, SQLAlchemy's Session or Connection, or Django's to a PostgreSQL; "
+        "AsyncEventStore a "
         "psycopg.AsyncConnection, or SQLAlchemy's AsyncSession or AsyncConnection"
     )

@@ -177,8 +177,8 @@ def require_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConne
         raise TransactionRequired(
             "the given connection is in autocommit and in no transaction, so the append would "
             "be committed at once and alone. Append inside `with connection.transaction():` "
-            "(of SQLAlchemy: on an engine without isolation_level='AUTOCOMMIT'), or leave "
-            "`connection` out"
+            "(of SQLAlchemy: on an engine without isolation_level='AUTOCOMMIT'; of Django: inside "
+            "`with transaction.atomic():`), or leave `connection` out"
         )
 
 

@@ -94,31 +94,52 @@ def migrate(url: str, *, kind: StoreKind, service: str | None = None) -> tuple[s
     store = shown(url, kind)
     require_url(url, store)
     with translated(store), psycopg.connect(url, **options("migrate")) as conn:
-        patient_until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                with conn.transaction():
-                    pending = _apply_pending(conn, store)
-                    _claim(conn, store, kind, service)
-                return tuple(f"{m.number:04} {m.name}" for m in pending)
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-                held = f"{store} can't be migrated while {_holder(conn)}"
-                if time.monotonic() > patient_until:
-                    raise StoreUnavailable(
-                        f"{held}. Nothing was changed. End that transaction, then migrate again"
-                    ) from error
-                log.warning("%s; again in a moment", held)
-            time.sleep(random.uniform(*PAUSE_S))
+        pending = apply(conn, store, kind=kind, service=service)
+    return tuple(f"{m.number:04} {m.name}" for m in pending)
 
 
-def _apply_pending(conn: psycopg.Connection[Any], store: str) -> list[Migration]:
+def apply(
+    conn: psycopg.Connection[Any],
+    store: str,
+    *,
+    kind: StoreKind,
+    service: str | None,
+    upto: int | None = None,
+) -> list[Migration]:
+    """The same on a connection; in its transaction, if it is in one.
+
+    Args:
+        conn: In autocommit, or in a transaction that is READ COMMITTED.
+        store: What messages call the store.
+        kind: As in `migrate`.
+        service: As in `migrate`.
+        upto: The number of the last migration to apply; None: all.
+    """
+    patient_until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with conn.transaction():
+                pending = _apply_pending(conn, store, upto or known()[-1].number)
+                _claim(conn, store, kind, service)
+            return pending
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            held = f"{store} can't be migrated while {_holder(conn)}"
+            if time.monotonic() > patient_until:
+                raise StoreUnavailable(
+                    f"{held}. Nothing was changed. End that transaction, then migrate again"
+                ) from error
+            log.warning("%s; again in a moment", held)
+        time.sleep(random.uniform(*PAUSE_S))
+
+
+def _apply_pending(conn: psycopg.Connection[Any], store: str, upto: int) -> list[Migration]:
     conn.execute("SET LOCAL TRANSACTION ISOLATION LEVEL READ COMMITTED")
     conn.execute("SELECT pg_advisory_xact_lock(%s, %s)", _LOCK)
     conn.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_S * 1000:.0f}",))
     rows = _applied(conn)
     require_readable(rows, store)
     applied = {row[0] for row in rows}
-    pending = [m for m in known() if m.number not in applied]
+    pending = [m for m in known() if m.number not in applied and m.number <= upto]
     for migration in pending:
         for statement in migration.statements:
             conn.execute(statement, prepare=False)

@@ -6,6 +6,7 @@ Opened with the schema checked, closed together; nothing is left behind.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import Any, Literal, Self
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from eventferry import migration, sql
+from eventferry import framework, migration, sql
 from eventferry.config import Config
 from eventferry.connection import Pool, options, shown, translated
 from eventferry.errors import EventFerryError
@@ -48,6 +49,8 @@ class Pools:
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     handlers: ConnectionPool[Connection[Any]] = field(init=False)
     """To the local store, for `def` handlers."""
+    hosted: framework.HandlerTransactions | None = field(init=False, default=None)
+    """What takes their place, where eventferry runs in a framework."""
 
     async def __aenter__(self) -> Self:
         """Opens the pools.
@@ -72,6 +75,7 @@ class Pools:
             )
             opening.callback(self.handlers.close)
             self.handlers.open()
+            await self._open_hosted(opening)
             self._stack = opening.pop_all()
         return self
 
@@ -106,6 +110,8 @@ class Pools:
         for pool in set(self.opened.values()):
             await pool.drain()
         self.handlers.drain()
+        if self.hosted is not None:
+            await asyncio.to_thread(self.hosted.drain)
 
     def _require_own(self, found: Any, environment: str, store: str) -> None:
         if environment == "local":
@@ -115,6 +121,13 @@ class Pools:
 
     def _url(self, environment: str) -> str:
         return self.config.local_url if environment == "local" else self.config.shared_url
+
+    async def _open_hosted(self, stack: AsyncExitStack) -> None:
+        # in threads: a framework refuses to block a loop
+        open_ = framework.current().transactions
+        self.hosted = await asyncio.to_thread(open_, self.config.local_url)
+        if self.hosted is not None:
+            stack.push_async_callback(asyncio.to_thread, self.hosted.close)
 
     async def _open_shared(self, stack: AsyncExitStack) -> None:
         try:

@@ -59,7 +59,7 @@ def add_to(app: typer.Typer) -> None:
                 "the shared store is elsewhere (shared_url, EVENTFERRY_SHARED_URL): "
                 "leave --shared-port out"
             )
-        home = (folder or said.path.parent / session.FOLDER).absolute()
+        home = (folder or said.folder / session.FOLDER).absolute()
         reload.require()
         with (
             interruptible(),
@@ -68,7 +68,7 @@ def add_to(app: typer.Typer) -> None:
         ):
             _show(call, opened, home)
             reload.Reload(
-                folder=said.path.parent,
+                folder=said.folder,
                 start=lambda: opened.start_worker(log_level.value),
                 server=opened.server,
                 grace_s=grace_s,
@@ -79,7 +79,7 @@ def add_to(app: typer.Typer) -> None:
 
 def _show(call: Call, opened: Session, home: Path) -> None:
     """What there is, and how to connect to it: as one object, or for people."""
-    service_folder = opened.config.path.parent
+    service_folder = opened.config.folder
     data_folder = opened.address and opened.address.folder
     login = login_of(opened.address)
     if call.json:

@@ -112,7 +112,9 @@ def _keep(
 
 def _start(config: Config, projection: Projection, options: list[str]) -> list[str]:
     """The command that runs a projection: it waits where the other `start` would end."""
-    program = [sys.executable, "-m", "eventferry"]
+    from eventferry import framework
+
+    program = framework.current().program
     wait = ["--wait", "--config", str(config.path)]
     return [*program, projection.kind, "start", projection.name, *wait, *options]
 
@@ -156,7 +158,8 @@ async def _run(schedule: Schedule, config: Config) -> bool:
 def _begin_anew() -> NoReturn:
     """Becomes a new process of the same command: the code, and the configuration, of now."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the new one listens to it
-    program = sys.argv if os.access(sys.argv[0], os.X_OK) else sys.orig_argv
+    is_program = os.access(sys.argv[0], os.X_OK) and not sys.argv[0].endswith(".py")
+    program = sys.argv if is_program else sys.orig_argv
     os.execvp(program[0], program)  # noqa: S606 - that is the point
 
 

@@ -1,16 +1,17 @@
-"""`projections.toml`: finding it, checking it whole, and what it says.
+"""`projections.toml`, or a framework's settings: checked as a whole, and what it says.
 
 Everything that can be known to be wrong without a database is reported, all at once, each mistake
 in one line with its file, its key, what was expected, what came, and what to do. No line ever
 shows a URL: it may hold a password.
 
-    file ─ find ─ read ─┐
-                        ├─ check against the models ── load handlers ─ Config, or all mistakes
+    settings ───────────┐
+    file ─ find ─ read ─┼─ check against the models ── load handlers ─ Config, or all mistakes
     environment ────────┘
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,8 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict
 
-from eventferry.config._file import VARIABLE_KEYS, Mistakes, read
+from eventferry import framework
+from eventferry.config._file import VARIABLE_KEYS, Mistakes, read, without_passwords
 from eventferry.config._shape import (
     TABLES,
     Kind,
@@ -33,8 +35,8 @@ from eventferry.config._shape import (
     parse_duration,
     shown,
 )
-from eventferry.config_file import find
-from eventferry.errors import ConfigurationError
+from eventferry.config_file import FILE_VARIABLE, find
+from eventferry.errors import ConfigurationError, UnknownProjection
 from eventferry.handler import Handler, load_handler
 from eventferry.projection import Projection
 
@@ -65,6 +67,12 @@ class Config:
     """Of the service's code; None: it says none."""
     notes: tuple[str, ...] = ()
     """What is allowed, but should be known: one line each."""
+    _folder: Path | None = field(default=None, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """The service's, where its code is: that of its file, but for a framework's settings."""
+        return self._folder or self.path.parent
 
     @property
     def same_database(self) -> bool:
@@ -84,6 +92,24 @@ class Config:
         """The consuming projections."""
         return tuple(p for p in self.projections.values() if p.kind == "consuming")
 
+    def named(self, names: Iterable[str]) -> list[Projection]:
+        """The projections of these names, in their order.
+
+        Raises:
+            UnknownProjection: there is none of a name.
+        """
+        found = []
+        for name in names:
+            if name not in self.projections:
+                close = difflib.get_close_matches(name, self.projections, n=1)
+                raise UnknownProjection(
+                    f"{self.path.name} has no projection {name!r}; "
+                    + (f"did you mean {close[0]!r}? " if close else "")
+                    + f"it has {', '.join(sorted(self.projections)) or 'none'}"
+                )
+            found.append(self.projections[name])
+        return found
+
 
 def load(
     path: Path | str | None = None,
@@ -95,8 +121,9 @@ def load(
     """Reads and checks the configuration.
 
     Args:
-        path: The file; None: the one that EVENTFERRY_CONFIG names, else `projections.toml`, or a
-            `pyproject.toml` with `[tool.eventferry]`, in the current folder or the nearest above.
+        path: The file; None: the one that EVENTFERRY_CONFIG names, else a framework's settings,
+            else `projections.toml`, or a `pyproject.toml` with `[tool.eventferry]`, in the current
+            folder or the nearest above.
         environ: EVENTFERRY_LOCAL_URL, EVENTFERRY_SHARED_URL, EVENTFERRY_LOCAL_LISTEN_URL and
             EVENTFERRY_SHARED_LISTEN_URL, EVENTFERRY_VERSION in it win over the file.
         defaults: What counts where neither says anything: `{"local_url": "postgresql://…"}`.
@@ -106,12 +133,12 @@ def load(
     Raises:
         ConfigurationError: something is wrong; with all mistakes at once.
     """
-    file = find(path, environ)
-    mistakes = Mistakes(file)
-    table = read(file, mistakes)
+    said = _said(path, environ)
+    table, mistakes = said.table, said.mistakes
+    defaults = {**defaults, **framework.current().defaults()}
     settings = _settings(table, environ, defaults, mistakes)
-    if import_handlers and (folder := str(file.parent)) not in sys.path:
-        sys.path.insert(0, folder)
+    if import_handlers and str(said.folder) not in sys.path:
+        sys.path.insert(0, str(said.folder))
     projections = _projections(table, mistakes, import_handlers=import_handlers)
     if settings is not None and _is_same_database(settings.local_url, settings.shared_url):
         _refuse_producing(table, mistakes)
@@ -119,7 +146,7 @@ def load(
         raise ConfigurationError(mistakes.lines)
     return Config(
         service=settings.service,
-        path=file,
+        path=said.path,
         local_url=settings.local_url,
         shared_url=settings.shared_url,
         local_listen_url=_listen_url(settings.local_listen_url, settings.local_url),
@@ -128,7 +155,29 @@ def load(
         projections=MappingProxyType({p.name: p for p in projections}),
         version=settings.version,
         notes=tuple(_notes(table, projections, mistakes)),
+        _folder=said.folder,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A configuration, unchecked."""
+
+    path: Path
+    folder: Path
+    table: Mapping[str, Any]
+    mistakes: Mistakes
+
+
+def _said(path: Path | str | None, environ: Mapping[str, str]) -> _Said:
+    given = path or environ.get(FILE_VARIABLE)
+    settings = framework.current().settings()
+    if settings is not None and (not given or Path(given).absolute() == settings.path):
+        table, mistakes = settings.table, Mistakes(settings.name)
+        return _Said(settings.path, settings.folder, without_passwords(table), mistakes)
+    file = find(path, environ)
+    table, mistakes = read(file)
+    return _Said(file, file.parent, table, mistakes)
 
 
 def _settings(
@@ -237,11 +286,14 @@ def _check_stream_keys(kind: Kind, name: str, raw: Mapping[str, Any], mistakes: 
 
 def _handler(reference: str, mistakes: Mistakes, *keys: str) -> Handler | None:
     try:
-        return load_handler(reference)
+        handler = load_handler(reference)
     except ConfigurationError as error:
         for mistake in error.mistakes:
             mistakes.add(mistake, *keys)
         return None
+    if handler.is_async and (refusal := framework.current().async_handlers):
+        mistakes.add(f"handler {reference} is 'async def'; {refusal}", *keys)
+    return handler
 
 
 def _refuse_producing(table: Mapping[str, Any], mistakes: Mistakes) -> None:

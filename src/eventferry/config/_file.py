@@ -20,10 +20,10 @@ _PASSWORD = re.compile(r"://.*:.*@", re.DOTALL)
 class Mistakes:
     """Collects lines, each with the place that it speaks of."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, place: str, root: tuple[str, ...] = ()) -> None:
         self.lines: list[str] = []
-        self._file = str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
-        self._root = section(file)
+        self._place = place
+        self._root = root
 
     def add(self, text: str, *keys: str | int) -> None:
         self.lines.append(self.line(text, *keys))
@@ -33,7 +33,7 @@ class Mistakes:
         place = ""
         for key in (*self._root, *keys) if keys else ():
             place += f"[{key}]" if isinstance(key, int) else f"{'.' if place else ''}{_key(key)}"
-        return ": ".join(part for part in (self._file, place, text) if part)
+        return ": ".join(part for part in (self._place, place, text) if part)
 
     def stop(self, text: str) -> NoReturn:
         self.add(text)
@@ -45,9 +45,13 @@ def _key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else quoted(key)
 
 
-def read(file: Path, mistakes: Mistakes) -> dict[str, Any]:
+def read(file: Path) -> tuple[dict[str, Any], Mistakes]:
+    """What the file says, and where its mistakes are collected."""
+    here = Path.cwd()
+    place = str(file.relative_to(here) if file.is_relative_to(here) else file)
+    mistakes = Mistakes(place, section(file))
     try:
-        table: Any = _without_passwords(parse(file))
+        table: Any = without_passwords(parse(file))
     except FileNotFoundError:
         mistakes.stop(f"there is no such file (from --config or {FILE_VARIABLE})")
     except OSError as error:
@@ -61,14 +65,14 @@ def read(file: Path, mistakes: Mistakes) -> dict[str, Any]:
         mistakes.stop(f"is not TOML: {error}")
     if not isinstance(table, dict):
         mistakes.stop("has no table [tool.eventferry]")
-    return table
+    return table, mistakes
 
 
-def _without_passwords(value: Any, *, key: str = "") -> Any:
+def without_passwords(value: Any, *, key: str = "") -> Any:
     """The same, but for URLs where none belongs: mistakes show what came."""
     if isinstance(value, dict):
-        return {k: _without_passwords(v, key=k) for k, v in value.items()}
+        return {k: without_passwords(v, key=k) for k, v in value.items()}
     if isinstance(value, list):
-        return [_without_passwords(v) for v in value]
+        return [without_passwords(v) for v in value]
     is_misplaced = key not in URL_KEYS and isinstance(value, str) and _PASSWORD.search(value)
     return "a URL" if is_misplaced else value

@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from eventferry import framework
 from eventferry.config import Config, load
 from eventferry.dev.database import create_missing, database_of
 from eventferry.dev.server import SHARED_STORES, server_in, store_folder
@@ -48,6 +49,7 @@ class Given:
     """What is configured."""
 
     path: Path
+    folder: Path
     service: str
     urls: Mapping[str, str]
     """By key, `local_url` and `shared_url`, if they are there."""
@@ -74,13 +76,13 @@ class Session:
     def start_worker(self, log_level: str) -> Process:
         """A worker with the newest code and configuration, for all projections."""
         options = ("--background", "--all-queues", "--log-level", log_level)
-        arguments = (sys.executable, "-m", "eventferry", "worker", *options)
+        arguments = (*framework.current().program, "worker", *options)
         # An old .pyc passes for the newest code that was written in the same second.
         environ = {**os.environ, **self.variables, "PYTHONDONTWRITEBYTECODE": "1"}
         return Process(
             _process=popen(
                 [*arguments, "--config", str(self.config.path)],
-                folder=self.config.path.parent,
+                folder=self.config.folder,
                 output=sys.stderr,
                 environ=environ,
                 script=KILLED,
@@ -99,7 +101,7 @@ def given(path: Path | None) -> Given:
     urls = {key: url for key, url in urls.items() if url != NOWHERE[key]}
     if "local_url" not in urls:
         _check_name(config)
-    return Given(path=config.path, service=config.service, urls=urls)
+    return Given(path=config.path, folder=config.folder, service=config.service, urls=urls)
 
 
 def _check_name(config: Config) -> None:

@@ -1,0 +1,2 @@
+-- which store this is
+SELECT id FROM eventferry.store
