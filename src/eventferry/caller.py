@@ -1,16 +1,18 @@
 """What a caller may pass as `connection=`, and the driver's connection that is inside of it.
 
 A store speaks on the caller's own connection, so that an append is a part of the caller's
-transaction, and it speaks psycopg. One branch a kind of thing that may be passed; whose library
-has not been imported can't have been passed, so nothing is imported to find out.
+transaction. It speaks psycopg there; where SQLAlchemy has another driver below, SQLAlchemy.
+One branch a kind of thing that may be passed; whose library has not been imported can't have
+been passed, so nothing is imported to find out.
 """
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
+
+from eventferry.connection import is_a
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
     )
 
 
-def driver_connection(connection: CallerConnection) -> psycopg.Connection[Any]:
-    """The driver's connection inside of what a caller has passed, its transaction begun.
+def driver_connection(connection: CallerConnection) -> psycopg.Connection[Any] | Connection:
+    """What to speak on, inside of what a caller has passed: in the caller's transaction.
 
     Raises:
         TypeError: nothing that `EventStore` takes.
@@ -43,29 +45,28 @@ def driver_connection(connection: CallerConnection) -> psycopg.Connection[Any]:
     if isinstance(connection, psycopg.Connection):
         return connection
     given = _unscoped(connection)
-    if _is_a(given, "sqlalchemy.orm", "Session") or _is_a(given, "sqlalchemy", "Connection"):
-        driver = _of_sqlalchemy(given)
-    elif _is_of_django(given):
+    if is_a(given, "sqlalchemy.orm", "Session") or is_a(given, "sqlalchemy", "Connection"):
+        conn = begun(given)
+        driver = conn.connection.driver_connection
+        return driver if isinstance(driver, psycopg.Connection) else conn
+    if _is_of_django(given):
         driver = _of_django(given)
-    else:
-        raise _refusal(connection)
-    if isinstance(driver, psycopg.Connection):
-        return driver
-    raise _refusal(driver)
+        if isinstance(driver, psycopg.Connection):
+            return driver
+        raise _refusal(driver)
+    raise _refusal(connection)
 
 
 async def async_driver_connection(
     connection: AsyncCallerConnection,
-) -> psycopg.AsyncConnection[Any]:
-    """The same for `AsyncEventStore`."""
+) -> psycopg.AsyncConnection[Any] | AsyncConnection | AsyncSession:
+    """The same for `AsyncEventStore`; of what is SQLAlchemy's then, `run_sync` gives `begun`."""
     if isinstance(connection, psycopg.AsyncConnection):
         return connection
     given = _unscoped(connection)
-    if _is_a(given, "sqlalchemy.ext.asyncio", "AsyncSession", "AsyncConnection"):
-        driver = await given.run_sync(_of_sqlalchemy)
-        if isinstance(driver, psycopg.AsyncConnection):
-            return driver
-        raise _refusal(driver)
+    if is_a(given, "sqlalchemy.ext.asyncio", "AsyncSession", "AsyncConnection"):
+        driver = await given.run_sync(lambda it: begun(it).connection.driver_connection)
+        return driver if isinstance(driver, psycopg.AsyncConnection) else given
     raise _refusal(connection)
 
 
@@ -81,7 +82,7 @@ def has_ended(connection: CallerConnection | AsyncCallerConnection) -> bool:
 def _unscoped(connection: object) -> Any:
     """The session of this thread, or of this task, where it is one for each."""
     for module, name in _SCOPES:
-        if _is_a(connection, module, name):
+        if is_a(connection, module, name):
             return connection()  # type: ignore[operator]
     return connection
 
@@ -92,23 +93,28 @@ _SCOPES = (
 )
 
 
-def _is_a(given: object, module: str, *names: str) -> bool:
-    """Whether it is an object of one of these classes of a module."""
-    found = sys.modules.get(module)
-    return isinstance(given, tuple(getattr(found, name, ()) for name in names))
+def begun(given: Session | Connection) -> Connection:
+    """SQLAlchemy's connection, in a transaction which the session, or the connection, will end.
 
-
-def _of_sqlalchemy(given: Any) -> Any:
-    """The driver's connection, in a transaction which the session or connection will end."""
-    if _is_a(given, "sqlalchemy", "Connection"):
-        if not given.in_transaction():
-            given.begin()
-        return given.connection.driver_connection
-    return given.connection().connection.driver_connection
+    Raises:
+        TypeError: it is one to another database than PostgreSQL.
+    """
+    conn: Connection
+    if is_a(given, "sqlalchemy", "Connection"):
+        conn = cast("Connection", given)
+        if not conn.in_transaction():
+            conn.begin()
+    else:
+        conn = cast("Session", given).connection()
+    if conn.dialect.name != "postgresql":
+        raise TypeError(
+            f"a store is a PostgreSQL, but the given connection is to {conn.dialect.name}"
+        )
+    return conn
 
 
 def _is_of_django(given: object) -> bool:
-    return _is_a(given, "django.utils.connection", "ConnectionProxy") or _is_a(
+    return is_a(given, "django.utils.connection", "ConnectionProxy") or is_a(
         given, "django.db.backends.base.base", "BaseDatabaseWrapper"
     )
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg import errors as pg
+from psycopg.pq import DiagnosticField
 from psycopg_pool import AsyncConnectionPool
 
 from eventferry.errors import (
@@ -100,11 +102,51 @@ def translated(store: str) -> Iterator[None]:
     """Turns the driver's errors into ours; `store` names the store in their messages."""
     try:
         yield
-    except psycopg.Error as error:
-        ours = translation(error, store)
+    except Exception as error:
+        driver = drivers_error(error)
+        ours = None if driver is None else translation(driver, store)
         if ours is None:
             raise
         raise ours from error
+
+
+def drivers_error(error: Exception) -> psycopg.Error | None:
+    """What the driver has said, in psycopg's words, whichever it was; None: it was none."""
+    if isinstance(error, psycopg.Error):
+        return error
+    if is_a(error, "sqlalchemy.exc", "ResourceClosedError"):
+        return psycopg.OperationalError(str(error))
+    if not is_a(error, "sqlalchemy.exc", "DBAPIError"):
+        return None
+    orig: Any = error.orig  # type: ignore[attr-defined]
+    if isinstance(orig, psycopg.Error):
+        return orig
+    said = getattr(orig, "diag", orig.__cause__)  # psycopg2's, or asyncpg's own error
+    fields: dict[int, bytes | None] = {
+        field: value.encode()
+        for field, names in _FIELDS.items()
+        if (value := next((v for name in names if (v := getattr(said, name, None))), None))
+    }
+    state = getattr(orig, "pgcode", None)
+    kind = psycopg.OperationalError if state is None else pg.lookup(state)
+    return kind(str(orig), info=fields)
+
+
+_FIELDS = {
+    DiagnosticField.MESSAGE_PRIMARY: ("message_primary", "message"),
+    DiagnosticField.MESSAGE_HINT: ("message_hint", "hint"),
+    DiagnosticField.SCHEMA_NAME: ("schema_name",),
+    DiagnosticField.CONSTRAINT_NAME: ("constraint_name",),
+}
+
+
+def is_a(given: object, module: str, *names: str) -> bool:
+    """Whether it is an object of one of these classes of a module.
+
+    Nothing is imported to find out: whose library is not there can't have made the object.
+    """
+    found = sys.modules.get(module)
+    return isinstance(given, tuple(getattr(found, name, ()) for name in names))
 
 
 def how_to_create(stream: str) -> str:
@@ -166,20 +208,17 @@ _REFUSED = re.compile(r"authentication failed|no password supplied|pg_hba\.conf|
 _LIMITS = "data may have 16 MiB, metadata 1 MiB; keep large things elsewhere and their address here"
 
 
-def require_transaction(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+def refuse_autocommit() -> NoReturn:
     """Refuses a caller's connection on which each statement would commit by itself.
 
     Raises:
-        TransactionRequired: the connection is idle, and in autocommit.
+        TransactionRequired
     """
-    idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-    if idle and connection.autocommit:
-        raise TransactionRequired(
-            "the given connection is in autocommit and in no transaction, so the append would "
-            "be committed at once and alone. Append inside `with connection.transaction():` "
-            "(of SQLAlchemy: on an engine without isolation_level='AUTOCOMMIT'; of Django: inside "
-            "`with transaction.atomic():`), or leave `connection` out"
-        )
+    raise TransactionRequired(
+        "the given connection is in autocommit and in no transaction, so the append would be "
+        "committed at once and alone. Append inside `with connection.transaction():` (of "
+        "SQLAlchemy: on an engine without isolation_level='AUTOCOMMIT'), or leave `connection` out"
+    )
 
 
 def require_url(url: str, store: str) -> None:

@@ -83,7 +83,7 @@ def test_statements_are_prepared_where_there_is_no_pooler(
 ) -> None:
     direct = make_database("local", "users")
     for url, expected in ((direct, 5), (pgbouncer(direct), None)):
-        with EventStore(url) as store, store._use(None) as conn:
+        with EventStore(url) as store, store._use() as conn:
             assert conn.prepare_threshold == expected
 
 

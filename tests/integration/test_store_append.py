@@ -15,6 +15,7 @@ import pytest
 from psycopg import pq
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
+from sqlalchemy import text
 
 from eventferry import (
     Event,
@@ -27,7 +28,7 @@ from eventferry import (
     TransactionRequired,
     VersionConflict,
 )
-from tests.blocking import FORMS, Client, plain
+from tests.blocking import FORMS, SESSIONS, Client, SessionClient, plain
 from tests.conftest import MakeDatabase
 from tests.waiting import wait_for_lock
 
@@ -37,9 +38,14 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(params=FORMS)
 def client(request: pytest.FixtureRequest, make_database: MakeDatabase) -> Iterator[Client]:
-    with Client(request.param, make_database("local", "users")) as client:
+    kind = Client if request.param in FORMS else SessionClient
+    with kind(request.param, make_database("local", "users")) as client:
         client.store.create_stream(STREAM)
         yield client
+
+
+with_sessions_too = pytest.mark.parametrize("client", [*FORMS, *SESSIONS], indirect=True)
+"""SQLAlchemy's sessions and connections do the same, whatever the driver."""
 
 
 @pytest.fixture
@@ -59,13 +65,17 @@ def of_entity(*types: str) -> list[Event]:
     return [Event(type_, entity_id="42") for type_ in types]
 
 
-def usable(conn: psycopg.Connection[Any]) -> bool:
-    return conn.info.transaction_status == pq.TransactionStatus.INTRANS
+def usable(conn: Any) -> bool:
+    if hasattr(conn, "in_transaction"):  # SQLAlchemy's
+        conn.execute(text("SELECT"))
+        return bool(conn.in_transaction())
+    return bool(conn.info.transaction_status == pq.TransactionStatus.INTRANS)
 
 
 # On its own
 
 
+@with_sessions_too
 def test_one_event_is_committed_at_once(client: Client) -> None:
     event = Event("UserRegistered", {"email": "a@b.c"}, entity_id="42", metadata={"by": "test"})
     appended = client.store.append(STREAM, event)
@@ -76,6 +86,7 @@ def test_one_event_is_committed_at_once(client: Client) -> None:
     assert (appended.ids, appended.positions()) == ((event.id,), (found.position,))
 
 
+@with_sessions_too
 def test_many_events_keep_their_order(client: Client) -> None:
     events = [Event(f"Event{number}") for number in range(100)]
     appended = client.store.append(STREAM, (event for event in events))
@@ -83,12 +94,14 @@ def test_many_events_keep_their_order(client: Client) -> None:
     assert appended.positions() == tuple(event.position for event in kept(client))
 
 
+@with_sessions_too
 def test_nothing_is_appended_of_no_events(client: Client) -> None:
     assert client.store.append(STREAM, []).ids == ()
     assert client.store.append(STREAM, [], expected_version=3).positions() == ()
     assert kept(client) == []
 
 
+@with_sessions_too
 def test_what_the_events_leave_open_is_filled_in_event_by_event(client: Client) -> None:
     with_both = Event("Told", source="crm", occurred_at=NOON)
     client.store.append(STREAM, [with_both, Event("Left"), Event("Half", source="crm")])
@@ -98,6 +111,7 @@ def test_what_the_events_leave_open_is_filled_in_event_by_event(client: Client) 
     assert left.occurred_at == half.occurred_at <= left.recorded_at
 
 
+@with_sessions_too
 def test_all_or_nothing_is_kept_of_a_batch(client: Client, store: EventStore) -> None:
     with pytest.raises(InvalidEvent, match="data_object"):
         store.append(STREAM, [Event("Good"), _Unchecked("Bad", {})])
@@ -114,6 +128,7 @@ class _Unchecked(Event):
 # In the caller's transaction
 
 
+@with_sessions_too
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_append_waits_for_the_callers_commit(client: Client, count: int) -> None:
     conn = client.connect()
@@ -124,6 +139,7 @@ def test_an_append_waits_for_the_callers_commit(client: Client, count: int) -> N
     assert len(kept(client)) == count
 
 
+@with_sessions_too
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_append_goes_with_the_callers_rollback(client: Client, count: int) -> None:
     conn = client.connect()
@@ -146,6 +162,7 @@ def test_an_append_in_an_autocommit_connection_needs_a_transaction(client: Clien
     assert types(client) == ["B", "C"]
 
 
+@pytest.mark.parametrize("client", [*FORMS, *SESSIONS[1::2]], indirect=True)
 def test_an_append_on_a_closed_connection_is_no_append_elsewhere(client: Client) -> None:
     conn = client.connect()
     conn.close()
@@ -154,6 +171,7 @@ def test_an_append_on_a_closed_connection_is_no_append_elsewhere(client: Client)
     assert kept(client) == []
 
 
+@with_sessions_too
 def test_positions_can_be_asked_for_when_the_callers_connection_is_closed(client: Client) -> None:
     conn = client.connect()
     appended = client.store.append(STREAM, Event("A"), connection=conn)
@@ -162,6 +180,7 @@ def test_positions_can_be_asked_for_when_the_callers_connection_is_closed(client
     assert appended.positions() == (kept(client)[0].position,)
 
 
+@with_sessions_too
 def test_a_store_without_a_url_appends_on_its_callers_connection(client: Client) -> None:
     bare = client.open_store()
     conn = client.connect()
@@ -247,6 +266,7 @@ def test_a_connection_may_be_set_up_in_any_way(
 # Versions
 
 
+@with_sessions_too
 def test_versions_go_on_from_the_expected_one(client: Client, store: EventStore) -> None:
     store.append(STREAM, of_entity("A"), expected_version=0)
     store.append(STREAM, of_entity("B", "C"), expected_version=1)
@@ -263,6 +283,7 @@ def test_versions_go_on_from_the_expected_one(client: Client, store: EventStore)
     ]
 
 
+@with_sessions_too
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_version_conflict_leaves_the_transaction_usable(client: Client, count: int) -> None:
     store, conn = client.store, client.connect()
@@ -301,6 +322,7 @@ def test_of_five_writers_that_expect_the_same_version_one_succeeds(
     assert [event.version for event in kept(client)] == [1, 2][:count]
 
 
+@with_sessions_too
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_a_writer_waits_for_the_outcome_of_the_one_before(
@@ -339,6 +361,7 @@ def test_versions_are_of_one_entity_a_call(store: EventStore) -> None:
 # The same id again
 
 
+@with_sessions_too
 @pytest.mark.parametrize("version", [None, 0])
 def test_an_append_may_be_repeated(client: Client, version: int | None) -> None:
     store, (a, b, c) = client.store, of_entity("A", "B", "C")
@@ -351,6 +374,7 @@ def test_an_append_may_be_repeated(client: Client, version: int | None) -> None:
     assert types(client) == ["A", "B", "C"]
 
 
+@with_sessions_too
 def test_an_append_may_be_repeated_in_its_own_transaction(client: Client) -> None:
     store, conn, (a, b, c) = client.store, client.connect(), of_entity("A", "B", "C")
     for batch in ([a], [a], [a, b], [c, b, a]):
@@ -360,6 +384,7 @@ def test_an_append_may_be_repeated_in_its_own_transaction(client: Client) -> Non
     assert types(client) == ["A", "B", "C"]
 
 
+@with_sessions_too
 def test_the_same_content_may_be_spelled_otherwise(client: Client, store: EventStore) -> None:
     id_ = Event("A").id
     told = Event("A", {"a": 1, "b": 2}, id=id_, source="users", occurred_at=NOON)
@@ -369,6 +394,7 @@ def test_the_same_content_may_be_spelled_otherwise(client: Client, store: EventS
     assert types(client) == ["A", "B"]
 
 
+@with_sessions_too
 def test_other_content_under_the_same_id_is_refused(client: Client) -> None:
     store, conn = client.store, client.connect()
     event = Event("A", {"a": 1}, entity_id="42")
@@ -393,6 +419,7 @@ def test_other_content_under_the_same_id_is_refused(client: Client) -> None:
     assert types(client) == ["A", "Before", "After"]
 
 
+@with_sessions_too
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_one_of_two_that_append_the_same_event_at_once_does(

@@ -31,7 +31,7 @@ from eventferry.connection import (
     PREPARE_THRESHOLD,
     how_to_create,
     options,
-    require_transaction,
+    refuse_autocommit,
     require_url,
     shown,
     translated,
@@ -45,6 +45,7 @@ from eventferry.stream import require_stream_name
 
 if TYPE_CHECKING:
     from eventferry.caller import AsyncCallerConnection
+    from eventferry.store._foreign import AsyncForeign
 
 PAGE_SIZE = 1000
 """Events that a read fetches at a time."""
@@ -72,9 +73,8 @@ class AsyncAppended:
         caller = self._connection
         if caller is not None and has_ended(caller):
             caller = None
-        async with self._store._use(caller) as conn, plain_cursor(conn) as cursor:
-            await cursor.execute(sql.on_stream("positions", self.stream), (list(self.ids),))
-            found = dict(await cursor.fetchall())
+        async with self._store._statements(caller) as statements:
+            found = await statements.positions(self.stream, self.ids)
         missing = [id_ for id_ in self.ids if id_ not in found]
         if missing:
             raise StoreError(
@@ -148,16 +148,13 @@ class AsyncEventStore:
             InvalidStreamName: no stream can be called that.
         """
         require_stream_name(name)
-        async with self._use(connection) as conn, plain_cursor(conn) as cursor:
-            await cursor.execute(sql.query("create_stream"), (name, description))
-            row = await cursor.fetchone()
-        return bool(row and row[0])
+        async with self._statements(connection) as statements:
+            return await statements.create_stream(name, description)
 
     async def streams(self, *, connection: AsyncCallerConnection | None = None) -> list[Stream]:
         """The streams of the store, in the order of their creation."""
-        async with self._use(connection) as conn, _cursor(conn, class_row(Stream)) as cursor:
-            await cursor.execute(sql.query("streams"))
-            return await cursor.fetchall()
+        async with self._statements(connection) as statements:
+            return await statements.streams()
 
     async def append(
         self,
@@ -198,11 +195,11 @@ class AsyncEventStore:
             [events] if isinstance(events, Event) else events, expected_version=expected_version
         )
         if rows or connection is not None:
-            async with self._use(connection) as conn:
+            async with self._statements(connection) as statements:
                 if connection is not None:
-                    require_transaction(conn)
+                    await statements.require_transaction()
                 if rows:
-                    await self._insert(conn, stream, rows)
+                    await self._insert(statements, stream, rows)
         return AsyncAppended(stream, tuple(row.id for row in rows), self, connection)
 
     async def read(
@@ -245,7 +242,7 @@ class AsyncEventStore:
         bounded: bool | None = None
         while left is None or left > 0:
             size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-            async with self._use(None) as conn, event_cursor(conn) as cursor:
+            async with self._use() as conn, event_cursor(conn) as cursor:
                 if page and bounded is None:  # one page costs little to bound, many do
                     bounded = await self._is_large(conn, stream)
                 statement = _row.select_between(
@@ -291,10 +288,9 @@ class AsyncEventStore:
             UnknownStream: the store has no such stream.
         """
         require_name("entity_id", entity_id)
-        statement = _row.select_entity(stream)
-        async with self._use(connection) as conn, event_cursor(conn) as cursor:
-            await cursor.execute(statement, (entity_id,))
-            return await cursor.fetchall()
+        require_stream_name(stream)
+        async with self._statements(connection) as statements:
+            return await statements.entity(stream, entity_id)
 
     async def horizon(self, *streams: str) -> Horizon:
         """Up to where the streams may be read, all together.
@@ -303,18 +299,31 @@ class AsyncEventStore:
             InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
-        async with self._use(None) as conn:
+        async with self._use() as conn:
             return await horizon(conn, streams, self._shown)
 
     @asynccontextmanager
-    async def _use(
+    async def _statements(
         self, connection: AsyncCallerConnection | None
-    ) -> AsyncIterator[AsyncConnection[Any]]:
-        """The caller's connection, or one of our own; the driver's errors become ours."""
+    ) -> AsyncIterator[_Native | AsyncForeign]:
+        """On the caller's connection, or on one of our own; the driver's errors become ours."""
+        if connection is None:
+            async with self._use() as conn:
+                yield _Native(conn)
+            return
         with translated(self._shown):
-            if connection is not None:
-                yield await async_driver_connection(connection)
-                return
+            driver = await async_driver_connection(connection)
+            if isinstance(driver, AsyncConnection):
+                yield _Native(driver)
+            else:
+                from eventferry.store._foreign import AsyncForeign
+
+                yield AsyncForeign(driver)
+
+    @asynccontextmanager
+    async def _use(self) -> AsyncIterator[AsyncConnection[Any]]:
+        """A connection of our own; the driver's errors become ours."""
+        with translated(self._shown):
             pool = self._pool or await self._open()
             try:
                 async with pool.connection() as conn:
@@ -350,13 +359,14 @@ class AsyncEventStore:
             await pool.close()
         return kept
 
-    async def _insert(self, conn: AsyncConnection[Any], stream: str, rows: list[Row]) -> None:
+    async def _insert(
+        self, statements: _Native | AsyncForeign, stream: str, rows: list[Row]
+    ) -> None:
         """Inserts the rows, less those that are there already with the same content."""
         for _ in range(ATTEMPTS):
-            insert = self._insert_one if len(rows) == 1 else self._insert_many
-            if await insert(conn, stream, rows):
+            if await statements.insert(stream, rows):
                 return
-            rows = await self._settle(conn, stream, rows)
+            rows = await self._settle(statements, stream, rows)
             if not rows:
                 return
         raise StoreUnavailable(
@@ -364,60 +374,120 @@ class AsyncEventStore:
             "and each time they were gone when it looked. Try again"
         )
 
-    async def _insert_one(
-        self, conn: AsyncConnection[Any], stream: str, rows: Sequence[Row]
-    ) -> bool:
-        """One statement, and so one round trip; False: something was in the way."""
+    async def _settle(
+        self, statements: _Native | AsyncForeign, stream: str, rows: list[Row]
+    ) -> list[Row]:
+        """What was in the way? Returns the rows that are still to be inserted.
+
+        Raises:
+            EventIdConflict, VersionConflict
+        """
+        kept = await statements.kept(stream, [row.id for row in rows])
+        for row in rows:
+            if row.id in kept and (conflict := _row.difference(row, kept[row.id], stream)):
+                raise conflict
+        missing = [row for row in rows if row.id not in kept]
+        if missing and missing[0].version is not None:
+            expected, entity_id = missing[0].version - 1, str(missing[0].entity_id)
+            actual = await self._version(statements, stream, entity_id)
+            if actual != expected:
+                raise VersionConflict(
+                    stream=stream, entity_id=entity_id, expected=expected, actual=actual
+                )
+        return missing
+
+    async def _version(
+        self, statements: _Native | AsyncForeign, stream: str, entity_id: str
+    ) -> int:
+        """The entity's newest version; 0: it has none.
+
+        Raises:
+            StoreError: this store does not give out versions.
+        """
+        version, kind = await statements.version(stream, entity_id)
+        if kind != "local":
+            raise StoreError(
+                f"{self._shown} is a shared store: versions come there with the events, and are "
+                "given out by the local store of the service that they happen in. Append with "
+                "expected_version there, or without it here"
+            )
+        return version
+
+
+class _Native:
+    """A store's statements as psycopg speaks them, on one connection; `Foreign` has the same."""
+
+    def __init__(self, conn: AsyncConnection[Any]) -> None:
+        self._conn = conn
+
+    async def require_transaction(self) -> None:
+        """Refuses a caller's connection on which each statement would commit by itself.
+
+        Raises:
+            TransactionRequired: the connection is idle, and in autocommit.
+        """
+        if self._is_idle() and self._conn.autocommit:
+            refuse_autocommit()
+
+    async def insert(self, stream: str, rows: Sequence[Row]) -> bool:
+        """Inserts all rows, or none; False: something was in the way."""
+        if len(rows) == 1:
+            return await self._insert_one(stream, rows)
+        return await self._insert_many(stream, rows)
+
+    async def _insert_one(self, stream: str, rows: Sequence[Row]) -> bool:
+        """One statement, and so one round trip."""
         (row,) = rows
         columns = _row.given(rows)
         values = [row[place] for place in _row.places(columns)]
         if row.version is None:
-            cursor = await conn.execute(_row.statement("append_one", stream, columns), values)
+            cursor = await self._conn.execute(_row.statement("append_one", stream, columns), values)
         else:
-            cursor = await conn.execute(
+            cursor = await self._conn.execute(
                 _row.statement("append_next", stream, columns),
                 [*values, row.entity_id, row.version - 1],
             )
         return cursor.rowcount == 1
 
-    async def _insert_many(
-        self, conn: AsyncConnection[Any], stream: str, rows: Sequence[Row]
-    ) -> bool:
-        """One COPY, which keeps all or nothing; False: something was in the way."""
-        idle = conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-        if idle and not conn.autocommit:
+    async def _insert_many(self, stream: str, rows: Sequence[Row]) -> bool:
+        """One COPY, which keeps all or nothing."""
+        idle = self._is_idle()
+        if idle and not self._conn.autocommit:
             # Begins the caller's transaction: else our savepoint would be the transaction
             # itself, and commit it.
-            await conn.execute("SELECT")
+            await self._conn.execute("SELECT")
         # on our own connection, a COPY without a version to check is a transaction by itself
-        alone = idle and conn.autocommit and rows[0].version is None
+        alone = idle and self._conn.autocommit and rows[0].version is None
         try:
-            async with nullcontext() if alone else conn.transaction():
+            async with nullcontext() if alone else self._conn.transaction():
                 first = rows[0]
                 if first.version is not None:
-                    actual = await self._version(conn, stream, first.entity_id)
-                    if actual != first.version - 1:
+                    actual, kind = await self.version(stream, first.entity_id)
+                    if kind != "local" or actual != first.version - 1:
                         return False
-                await self._copy(conn, stream, await self._filled(conn, rows))
+                await self._copy(stream, await self._filled(rows))
         except psycopg.errors.UniqueViolation:
             return False
         return True
 
-    async def _copy(self, conn: AsyncConnection[Any], stream: str, rows: Sequence[Row]) -> None:
+    def _is_idle(self) -> bool:
+        return self._conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+    async def _copy(self, stream: str, rows: Sequence[Row]) -> None:
         columns = _row.given(rows)
         places = _row.places(columns)
         statement = _row.statement("append_copy", stream, columns)
-        async with conn.cursor() as cursor, cursor.copy(statement) as copy:
+        async with self._conn.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(_row.copy_types(columns))
             for row in rows:
                 await copy.write_row([row[place] for place in places])
 
-    async def _filled(self, conn: AsyncConnection[Any], rows: Sequence[Row]) -> Sequence[Row]:
+    async def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows with the columns' defaults where some have a value and others have none."""
         given = [(row.source is None, row.occurred_at is None) for row in rows]
         if len(set(given)) <= 1:
             return rows
-        async with plain_cursor(conn) as cursor:
+        async with plain_cursor(self._conn) as cursor:
             await cursor.execute(sql.query("defaults"))
             source, now = await cursor.fetchone() or (None, None)
         return [
@@ -425,45 +495,44 @@ class AsyncEventStore:
             for row in rows
         ]
 
-    async def _settle(self, conn: AsyncConnection[Any], stream: str, rows: list[Row]) -> list[Row]:
-        """What was in the way? Returns the rows that are still to be inserted.
-
-        Raises:
-            EventIdConflict, VersionConflict
-        """
-        async with plain_cursor(conn) as cursor:
+    async def kept(self, stream: str, ids: Sequence[UUID]) -> dict[UUID, Row]:
+        """The rows that are there under these ids."""
+        async with plain_cursor(self._conn) as cursor:
             statement = _row.statement("select_by_id", stream, _row.COLUMNS)
-            await cursor.execute(statement, ([row.id for row in rows],))
-            kept = {row.id: row for row in map(Row._make, await cursor.fetchall())}
-        for row in rows:
-            if row.id in kept and (conflict := _row.difference(row, kept[row.id], stream)):
-                raise conflict
-        missing = [row for row in rows if row.id not in kept]
-        if missing and missing[0].version is not None:
-            expected, entity_id = missing[0].version - 1, str(missing[0].entity_id)
-            actual = await self._version(conn, stream, entity_id)
-            if actual != expected:
-                raise VersionConflict(
-                    stream=stream, entity_id=entity_id, expected=expected, actual=actual
-                )
-        return missing
+            await cursor.execute(statement, (list(ids),))
+            return {row.id: row for row in map(Row._make, await cursor.fetchall())}
 
-    async def _version(self, conn: AsyncConnection[Any], stream: str, entity_id: str | None) -> int:
-        """The entity's newest version; 0: it has none.
-
-        Raises:
-            StoreError: this store does not give out versions.
-        """
-        async with plain_cursor(conn) as cursor:
+    async def version(self, stream: str, entity_id: str | None) -> tuple[int, str | None]:
+        """The entity's newest version, 0: it has none; and the kind of the store."""
+        async with plain_cursor(self._conn) as cursor:
             await cursor.execute(sql.on_stream("entity_version", stream), (entity_id,))
             version, kind = await cursor.fetchone() or (0, None)
-        if kind != "local":
-            raise StoreError(
-                f"{self._shown} is a shared store: versions come there with the events, and are "
-                "given out by the local store of the service that they happen in. Append with "
-                "expected_version there, or without it here"
-            )
-        return int(version)
+        return int(version), kind
+
+    async def positions(self, stream: str, ids: Sequence[UUID]) -> dict[UUID, int]:
+        """The positions of the events with these ids."""
+        async with plain_cursor(self._conn) as cursor:
+            await cursor.execute(sql.on_stream("positions", stream), (list(ids),))
+            return dict(await cursor.fetchall())
+
+    async def entity(self, stream: str, entity_id: str) -> list[RecordedEvent]:
+        """The entity's events, in order."""
+        async with event_cursor(self._conn) as cursor:
+            await cursor.execute(_row.select_entity(stream), (entity_id,))
+            return await cursor.fetchall()
+
+    async def create_stream(self, name: str, description: str | None) -> bool:
+        """Whether the stream is new."""
+        async with plain_cursor(self._conn) as cursor:
+            await cursor.execute(sql.query("create_stream"), (name, description))
+            row = await cursor.fetchone()
+        return bool(row and row[0])
+
+    async def streams(self) -> list[Stream]:
+        """The streams, in the order of their creation."""
+        async with _cursor(self._conn, class_row(Stream)) as cursor:
+            await cursor.execute(sql.query("streams"))
+            return await cursor.fetchall()
 
 
 async def configure(conn: AsyncConnection[Any]) -> None:

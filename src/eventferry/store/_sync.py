@@ -32,7 +32,7 @@ from eventferry.connection import (
     PREPARE_THRESHOLD,
     how_to_create,
     options,
-    require_transaction,
+    refuse_autocommit,
     require_url,
     shown,
     translated,
@@ -46,6 +46,7 @@ from eventferry.stream import require_stream_name
 
 if TYPE_CHECKING:
     from eventferry.caller import CallerConnection
+    from eventferry.store._foreign import Foreign
 
 PAGE_SIZE = 1000
 """Events that a read fetches at a time."""
@@ -73,9 +74,8 @@ class Appended:
         caller = self._connection
         if caller is not None and has_ended(caller):
             caller = None
-        with self._store._use(caller) as conn, plain_cursor(conn) as cursor:
-            cursor.execute(sql.on_stream("positions", self.stream), (list(self.ids),))
-            found = dict(cursor.fetchall())
+        with self._store._statements(caller) as statements:
+            found = statements.positions(self.stream, self.ids)
         missing = [id_ for id_ in self.ids if id_ not in found]
         if missing:
             raise StoreError(
@@ -147,16 +147,13 @@ class EventStore:
             InvalidStreamName: no stream can be called that.
         """
         require_stream_name(name)
-        with self._use(connection) as conn, plain_cursor(conn) as cursor:
-            cursor.execute(sql.query("create_stream"), (name, description))
-            row = cursor.fetchone()
-        return bool(row and row[0])
+        with self._statements(connection) as statements:
+            return statements.create_stream(name, description)
 
     def streams(self, *, connection: CallerConnection | None = None) -> list[Stream]:
         """The streams of the store, in the order of their creation."""
-        with self._use(connection) as conn, _cursor(conn, class_row(Stream)) as cursor:
-            cursor.execute(sql.query("streams"))
-            return cursor.fetchall()
+        with self._statements(connection) as statements:
+            return statements.streams()
 
     def append(
         self,
@@ -197,11 +194,11 @@ class EventStore:
             [events] if isinstance(events, Event) else events, expected_version=expected_version
         )
         if rows or connection is not None:
-            with self._use(connection) as conn:
+            with self._statements(connection) as statements:
                 if connection is not None:
-                    require_transaction(conn)
+                    statements.require_transaction()
                 if rows:
-                    self._insert(conn, stream, rows)
+                    self._insert(statements, stream, rows)
         return Appended(stream, tuple(row.id for row in rows), self, connection)
 
     def read(
@@ -244,7 +241,7 @@ class EventStore:
         bounded: bool | None = None
         while left is None or left > 0:
             size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-            with self._use(None) as conn, event_cursor(conn) as cursor:
+            with self._use() as conn, event_cursor(conn) as cursor:
                 if page and bounded is None:  # one page costs little to bound, many do
                     bounded = self._is_large(conn, stream)
                 statement = _row.select_between(
@@ -290,10 +287,9 @@ class EventStore:
             UnknownStream: the store has no such stream.
         """
         require_name("entity_id", entity_id)
-        statement = _row.select_entity(stream)
-        with self._use(connection) as conn, event_cursor(conn) as cursor:
-            cursor.execute(statement, (entity_id,))
-            return cursor.fetchall()
+        require_stream_name(stream)
+        with self._statements(connection) as statements:
+            return statements.entity(stream, entity_id)
 
     def horizon(self, *streams: str) -> Horizon:
         """Up to where the streams may be read, all together.
@@ -302,16 +298,29 @@ class EventStore:
             InvalidStreamName: no stream can be called that.
             UnknownStream: the store has no such stream.
         """
-        with self._use(None) as conn:
+        with self._use() as conn:
             return horizon(conn, streams, self._shown)
 
     @contextmanager
-    def _use(self, connection: CallerConnection | None) -> Iterator[Connection[Any]]:
-        """The caller's connection, or one of our own; the driver's errors become ours."""
+    def _statements(self, connection: CallerConnection | None) -> Iterator[_Native | Foreign]:
+        """On the caller's connection, or on one of our own; the driver's errors become ours."""
+        if connection is None:
+            with self._use() as conn:
+                yield _Native(conn)
+            return
         with translated(self._shown):
-            if connection is not None:
-                yield driver_connection(connection)
-                return
+            driver = driver_connection(connection)
+            if isinstance(driver, Connection):
+                yield _Native(driver)
+            else:
+                from eventferry.store._foreign import Foreign
+
+                yield Foreign(driver)
+
+    @contextmanager
+    def _use(self) -> Iterator[Connection[Any]]:
+        """A connection of our own; the driver's errors become ours."""
+        with translated(self._shown):
             pool = self._pool or self._open()
             try:
                 with pool.connection() as conn:
@@ -347,13 +356,12 @@ class EventStore:
             pool.close()
         return kept
 
-    def _insert(self, conn: Connection[Any], stream: str, rows: list[Row]) -> None:
+    def _insert(self, statements: _Native | Foreign, stream: str, rows: list[Row]) -> None:
         """Inserts the rows, less those that are there already with the same content."""
         for _ in range(ATTEMPTS):
-            insert = self._insert_one if len(rows) == 1 else self._insert_many
-            if insert(conn, stream, rows):
+            if statements.insert(stream, rows):
                 return
-            rows = self._settle(conn, stream, rows)
+            rows = self._settle(statements, stream, rows)
             if not rows:
                 return
         raise StoreUnavailable(
@@ -361,56 +369,116 @@ class EventStore:
             "and each time they were gone when it looked. Try again"
         )
 
-    def _insert_one(self, conn: Connection[Any], stream: str, rows: Sequence[Row]) -> bool:
-        """One statement, and so one round trip; False: something was in the way."""
+    def _settle(self, statements: _Native | Foreign, stream: str, rows: list[Row]) -> list[Row]:
+        """What was in the way? Returns the rows that are still to be inserted.
+
+        Raises:
+            EventIdConflict, VersionConflict
+        """
+        kept = statements.kept(stream, [row.id for row in rows])
+        for row in rows:
+            if row.id in kept and (conflict := _row.difference(row, kept[row.id], stream)):
+                raise conflict
+        missing = [row for row in rows if row.id not in kept]
+        if missing and missing[0].version is not None:
+            expected, entity_id = missing[0].version - 1, str(missing[0].entity_id)
+            actual = self._version(statements, stream, entity_id)
+            if actual != expected:
+                raise VersionConflict(
+                    stream=stream, entity_id=entity_id, expected=expected, actual=actual
+                )
+        return missing
+
+    def _version(self, statements: _Native | Foreign, stream: str, entity_id: str) -> int:
+        """The entity's newest version; 0: it has none.
+
+        Raises:
+            StoreError: this store does not give out versions.
+        """
+        version, kind = statements.version(stream, entity_id)
+        if kind != "local":
+            raise StoreError(
+                f"{self._shown} is a shared store: versions come there with the events, and are "
+                "given out by the local store of the service that they happen in. Append with "
+                "expected_version there, or without it here"
+            )
+        return version
+
+
+class _Native:
+    """A store's statements as psycopg speaks them, on one connection; `Foreign` has the same."""
+
+    def __init__(self, conn: Connection[Any]) -> None:
+        self._conn = conn
+
+    def require_transaction(self) -> None:
+        """Refuses a caller's connection on which each statement would commit by itself.
+
+        Raises:
+            TransactionRequired: the connection is idle, and in autocommit.
+        """
+        if self._is_idle() and self._conn.autocommit:
+            refuse_autocommit()
+
+    def insert(self, stream: str, rows: Sequence[Row]) -> bool:
+        """Inserts all rows, or none; False: something was in the way."""
+        if len(rows) == 1:
+            return self._insert_one(stream, rows)
+        return self._insert_many(stream, rows)
+
+    def _insert_one(self, stream: str, rows: Sequence[Row]) -> bool:
+        """One statement, and so one round trip."""
         (row,) = rows
         columns = _row.given(rows)
         values = [row[place] for place in _row.places(columns)]
         if row.version is None:
-            cursor = conn.execute(_row.statement("append_one", stream, columns), values)
+            cursor = self._conn.execute(_row.statement("append_one", stream, columns), values)
         else:
-            cursor = conn.execute(
+            cursor = self._conn.execute(
                 _row.statement("append_next", stream, columns),
                 [*values, row.entity_id, row.version - 1],
             )
         return cursor.rowcount == 1
 
-    def _insert_many(self, conn: Connection[Any], stream: str, rows: Sequence[Row]) -> bool:
-        """One COPY, which keeps all or nothing; False: something was in the way."""
-        idle = conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-        if idle and not conn.autocommit:
+    def _insert_many(self, stream: str, rows: Sequence[Row]) -> bool:
+        """One COPY, which keeps all or nothing."""
+        idle = self._is_idle()
+        if idle and not self._conn.autocommit:
             # Begins the caller's transaction: else our savepoint would be the transaction
             # itself, and commit it.
-            conn.execute("SELECT")
+            self._conn.execute("SELECT")
         # on our own connection, a COPY without a version to check is a transaction by itself
-        alone = idle and conn.autocommit and rows[0].version is None
+        alone = idle and self._conn.autocommit and rows[0].version is None
         try:
-            with nullcontext() if alone else conn.transaction():
+            with nullcontext() if alone else self._conn.transaction():
                 first = rows[0]
                 if first.version is not None:
-                    actual = self._version(conn, stream, first.entity_id)
-                    if actual != first.version - 1:
+                    actual, kind = self.version(stream, first.entity_id)
+                    if kind != "local" or actual != first.version - 1:
                         return False
-                self._copy(conn, stream, self._filled(conn, rows))
+                self._copy(stream, self._filled(rows))
         except psycopg.errors.UniqueViolation:
             return False
         return True
 
-    def _copy(self, conn: Connection[Any], stream: str, rows: Sequence[Row]) -> None:
+    def _is_idle(self) -> bool:
+        return self._conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+    def _copy(self, stream: str, rows: Sequence[Row]) -> None:
         columns = _row.given(rows)
         places = _row.places(columns)
         statement = _row.statement("append_copy", stream, columns)
-        with conn.cursor() as cursor, cursor.copy(statement) as copy:
+        with self._conn.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(_row.copy_types(columns))
             for row in rows:
                 copy.write_row([row[place] for place in places])
 
-    def _filled(self, conn: Connection[Any], rows: Sequence[Row]) -> Sequence[Row]:
+    def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows with the columns' defaults where some have a value and others have none."""
         given = [(row.source is None, row.occurred_at is None) for row in rows]
         if len(set(given)) <= 1:
             return rows
-        with plain_cursor(conn) as cursor:
+        with plain_cursor(self._conn) as cursor:
             cursor.execute(sql.query("defaults"))
             source, now = cursor.fetchone() or (None, None)
         return [
@@ -418,45 +486,44 @@ class EventStore:
             for row in rows
         ]
 
-    def _settle(self, conn: Connection[Any], stream: str, rows: list[Row]) -> list[Row]:
-        """What was in the way? Returns the rows that are still to be inserted.
-
-        Raises:
-            EventIdConflict, VersionConflict
-        """
-        with plain_cursor(conn) as cursor:
+    def kept(self, stream: str, ids: Sequence[UUID]) -> dict[UUID, Row]:
+        """The rows that are there under these ids."""
+        with plain_cursor(self._conn) as cursor:
             statement = _row.statement("select_by_id", stream, _row.COLUMNS)
-            cursor.execute(statement, ([row.id for row in rows],))
-            kept = {row.id: row for row in map(Row._make, cursor.fetchall())}
-        for row in rows:
-            if row.id in kept and (conflict := _row.difference(row, kept[row.id], stream)):
-                raise conflict
-        missing = [row for row in rows if row.id not in kept]
-        if missing and missing[0].version is not None:
-            expected, entity_id = missing[0].version - 1, str(missing[0].entity_id)
-            actual = self._version(conn, stream, entity_id)
-            if actual != expected:
-                raise VersionConflict(
-                    stream=stream, entity_id=entity_id, expected=expected, actual=actual
-                )
-        return missing
+            cursor.execute(statement, (list(ids),))
+            return {row.id: row for row in map(Row._make, cursor.fetchall())}
 
-    def _version(self, conn: Connection[Any], stream: str, entity_id: str | None) -> int:
-        """The entity's newest version; 0: it has none.
-
-        Raises:
-            StoreError: this store does not give out versions.
-        """
-        with plain_cursor(conn) as cursor:
+    def version(self, stream: str, entity_id: str | None) -> tuple[int, str | None]:
+        """The entity's newest version, 0: it has none; and the kind of the store."""
+        with plain_cursor(self._conn) as cursor:
             cursor.execute(sql.on_stream("entity_version", stream), (entity_id,))
             version, kind = cursor.fetchone() or (0, None)
-        if kind != "local":
-            raise StoreError(
-                f"{self._shown} is a shared store: versions come there with the events, and are "
-                "given out by the local store of the service that they happen in. Append with "
-                "expected_version there, or without it here"
-            )
-        return int(version)
+        return int(version), kind
+
+    def positions(self, stream: str, ids: Sequence[UUID]) -> dict[UUID, int]:
+        """The positions of the events with these ids."""
+        with plain_cursor(self._conn) as cursor:
+            cursor.execute(sql.on_stream("positions", stream), (list(ids),))
+            return dict(cursor.fetchall())
+
+    def entity(self, stream: str, entity_id: str) -> list[RecordedEvent]:
+        """The entity's events, in order."""
+        with event_cursor(self._conn) as cursor:
+            cursor.execute(_row.select_entity(stream), (entity_id,))
+            return cursor.fetchall()
+
+    def create_stream(self, name: str, description: str | None) -> bool:
+        """Whether the stream is new."""
+        with plain_cursor(self._conn) as cursor:
+            cursor.execute(sql.query("create_stream"), (name, description))
+            row = cursor.fetchone()
+        return bool(row and row[0])
+
+    def streams(self) -> list[Stream]:
+        """The streams, in the order of their creation."""
+        with _cursor(self._conn, class_row(Stream)) as cursor:
+            cursor.execute(sql.query("streams"))
+            return cursor.fetchall()
 
 
 def configure(conn: Connection[Any]) -> None:
