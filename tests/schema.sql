@@ -570,6 +570,21 @@ CREATE TABLE eventferry.versions (
     last_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 
+-- Name: waits; Type: TABLE; Schema: eventferry; Owner: -
+
+CREATE UNLOGGED TABLE eventferry.waits (
+    id uuid NOT NULL,
+    service text NOT NULL,
+    projection text NOT NULL,
+    stream text NOT NULL,
+    "position" bigint NOT NULL,
+    events uuid[] NOT NULL,
+    asked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    until timestamp with time zone NOT NULL,
+    answer text,
+    CONSTRAINT waits_answer_check CHECK ((answer = ANY (ARRAY['handled'::text, 'parked'::text])))
+);
+
 -- Name: users-stream; Type: TABLE; Schema: streams; Owner: -
 
 CREATE TABLE streams."users-stream" (
@@ -665,6 +680,11 @@ ALTER TABLE ONLY eventferry.streams
 
 ALTER TABLE ONLY eventferry.versions
     ADD CONSTRAINT versions_pkey PRIMARY KEY (version);
+
+-- Name: waits waits_pkey; Type: CONSTRAINT; Schema: eventferry; Owner: -
+
+ALTER TABLE ONLY eventferry.waits
+    ADD CONSTRAINT waits_pkey PRIMARY KEY (id, stream);
 
 -- Name: users-stream 1.id; Type: CONSTRAINT; Schema: streams; Owner: -
 

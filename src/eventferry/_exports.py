@@ -13,6 +13,7 @@ from eventferry.errors import (
     InvalidEvent,
     InvalidStreamName,
     MissingData,
+    NotHandledYet,
     ProjectionError,
     SchemaTooNew,
     StoreError,
@@ -37,6 +38,7 @@ from eventferry.store import (
     Horizon,
     Stream,
 )
+from eventferry.waiting import async_wait_until_handled, wait_until_handled
 from eventferry.worker import run_projection, run_worker
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "InvalidEvent",
     "InvalidStreamName",
     "MissingData",
+    "NotHandledYet",
     "Projection",
     "ProjectionError",
     "RecordedEvent",
@@ -75,8 +78,10 @@ __all__ = [
     "UnknownStream",
     "VersionConflict",
     "WrongIsolation",
+    "async_wait_until_handled",
     "load",
     "migrate",
     "run_projection",
     "run_worker",
+    "wait_until_handled",
 ]

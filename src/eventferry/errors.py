@@ -21,6 +21,7 @@ One base class, so that ``except EventFerryError`` catches what is ours and noth
     ├── EmbeddedServerError     the embedded PostgreSQL does not start (in `embedded`)
     └── ProjectionError
         ├── UnknownProjection
+        ├── NotHandledYet               waited for, in vain so far (also TimeoutError)
         └── TransactionLost             a handler ended or broke the transaction of its batch
 
 A message says what was expected, what was found, where, and what to do next. No message ever
@@ -152,7 +153,21 @@ class ProjectionError(EventFerryError):
 
 
 class UnknownProjection(ProjectionError):
-    """The configuration has no projection of this name."""
+    """The configuration has no projection of this name; or another service has reported none."""
+
+
+class NotHandledYet(ProjectionError, TimeoutError):
+    """A projection has not dealt with events in the time that one has waited for it.
+
+    The events are kept: only the wait is over. The message says where they are.
+    """
+
+    def __init__(self, message: str, *, projection: str, service: str) -> None:
+        self.projection = projection
+        """The projection's name."""
+        self.service = service
+        """The service that it belongs to."""
+        super().__init__(message)
 
 
 class TransactionLost(ProjectionError):

@@ -3,6 +3,7 @@
     local store    `runners`      that it is there, with which code, for which projections
                    `statistics`   how much each projection has done, minute by minute
     shared store   `reports`      how each projection is, for the map of all services
+                   `waits`        to who waits for a projection: that it has dealt with his events
 
 Nothing relies on it but people: what can't be written is left out, with a warning, and no
 projection waits for it. Nor does what the local store is told wait for the shared one, because by
@@ -38,6 +39,8 @@ from eventferry.projection import Projection
 from eventferry.runner import BEAT_S
 from eventferry.status import ProjectionStatus, status
 from eventferry.version import code_version
+from eventferry.waiting._async import answer
+from eventferry.waiting._place import Place
 
 log = logging.getLogger("eventferry.presence")
 
@@ -50,6 +53,9 @@ LEAVE_S = 2.0
 10 s, of which the pools may need half."""
 FORGET_S = 3600.0
 """What is too old is forgotten this often."""
+WAITED_FOR_S = 1.0
+"""While somebody waits for one of our projections, it is looked at this often, at least: it may be
+run elsewhere, or be in a long run."""
 
 
 @dataclass(slots=True)
@@ -86,6 +92,9 @@ class Presence:
     _reported_at: dict[str, float] = field(default_factory=dict)
     """When each was last reported, by whomever."""
     _look: asyncio.Event = field(default_factory=asyncio.Event)
+    _waited_for: set[str] = field(default_factory=set)
+    """Those that somebody waits for."""
+    _look_who_waits: asyncio.Event = field(default_factory=asyncio.Event)
     _refused: set[str] = field(default_factory=set)
     """What our role may not write; that was said once."""
     _failed: set[str] = field(default_factory=set)
@@ -97,7 +106,7 @@ class Presence:
         self._counted_at = time.monotonic()
         self._tasks = [
             asyncio.create_task(task, name="eventferry presence")
-            for task in (self._beats(), self._reports(), self._forgets())
+            for task in (self._beats(), self._reports(), self._answers(), self._forgets())
         ]
         return self
 
@@ -128,10 +137,16 @@ class Presence:
         count.failures += ended.failed
         if ended.handled:
             count.busy_s += ended.seconds
+        if name in self._waited_for:
+            self.look_who_waits()
 
     def look(self) -> None:
         """Says at once what there is to say, and sees whether somebody has asked us to end."""
         self._look.set()
+
+    def look_who_waits(self) -> None:
+        """Answers at once who waits for one of the projections, as far as it has got."""
+        self._look_who_waits.set()
 
     async def _beats(self) -> None:
         """What the local store is told."""
@@ -151,6 +166,16 @@ class Presence:
             await self._try("reports", self._report)
             await asyncio.sleep(_pause_s())
 
+    async def _answers(self) -> None:
+        """What those are told who wait for a projection of ours."""
+        await asyncio.sleep(self._soon_s)
+        while self._awaitable:
+            self._look_who_waits.clear()
+            await self._try("waits", self._answer)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WAITED_FOR_S if self._waited_for else _pause_s()):
+                    await self._look_who_waits.wait()
+
     async def _forgets(self) -> None:
         """What is of no use any more, in both."""
         await asyncio.sleep(self._soon_s)
@@ -158,6 +183,11 @@ class Presence:
             await self._try("statistics", self._forget)
             await self._try("reports", self._forget_reports)
             await asyncio.sleep(FORGET_S)
+
+    @property
+    def _awaitable(self) -> list[str]:
+        """The projections that other services may wait for, as they get events of theirs."""
+        return [p.name for p in self.projections if p.environment == "shared"]
 
     @property
     def _soon_s(self) -> float:
@@ -169,6 +199,8 @@ class Presence:
         await self._try("statistics", self._count)
         if not self.lasts:  # who lasts has reported lately, and does not wait for the shared store
             await self._try("reports", self._report)
+        if self._waited_for or not self.lasts:
+            await self._try("waits", self._answer)
 
     async def _try(self, table: str, write: Callable[[], Any]) -> None:
         """Writes, if that is possible."""
@@ -180,9 +212,12 @@ class Presence:
             self._refused.add(table)
             log.warning(
                 "can't write eventferry.%s: %s. Grant it, as docs/howto/least-privileges.md says; "
-                "until then, nobody sees what it would show",
+                "until then, %s",
                 table,
                 error.diag.message_primary,
+                "other services wait in vain for what is handled here"
+                if table == "waits"
+                else "nobody sees what it would show",
             )
         except Exception as error:
             is_known = is_outage(error) or table in self._failed  # of an outage the runs tell
@@ -225,6 +260,34 @@ class Presence:
     async def _forget_reports(self) -> None:
         async with self.pools.shared.connection() as conn:
             await conn.execute(sql.query("forget_reports"), (self.pools.config.service,))
+
+    async def _answer(self) -> None:
+        """Tells who waits what has become of his events, where a projection is past them."""
+        if not (names := self._awaitable):
+            return
+        service = self.pools.config.service
+        async with (
+            self.pools.shared.connection() as conn,
+            conn.cursor(row_factory=dict_row) as cursor,
+        ):
+            await cursor.execute(sql.query("open_waits"), (service, names))
+            waits = await cursor.fetchall()
+        # before their checkpoints are looked at, so that no run ends unseen
+        self._waited_for = {wait["projection"] for wait in waits}
+        answers, open_ = [], set()
+        for wait in waits:
+            id_, name = wait.pop("id"), wait.pop("projection")
+            place = Place(**wait)
+            async with self.pools.local.connection() as conn:
+                found = await answer(conn, service, name, place, parks=True)
+            if found is not None:
+                answers.append((found, id_, place.stream, found))
+            if found != "handled":
+                open_.add(name)
+        if answers:
+            async with self.pools.shared.connection() as conn, conn.cursor() as cursor:
+                await cursor.executemany(sql.query("answer_wait"), answers)
+        self._waited_for = open_
 
     async def _report(self) -> None:
         """Reports the projections that nobody has reported lately, where something is new."""

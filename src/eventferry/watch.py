@@ -60,6 +60,10 @@ class Watch:
     """Told the names of projections that should look."""
     on_runners: Callable[[], None] = lambda: None
     """Told when the processes of the service are asked something."""
+    service: str = ""
+    """Ours; for waits of other services."""
+    on_waits: Callable[[], None] = lambda: None
+    """Told when somebody may wait for a projection of the service."""
     health: Health = field(default_factory=Health)
     """What probes are told: by the poll, or where there is none, by who listens."""
     _ear: AsyncConnection[Any] | None = None
@@ -148,6 +152,8 @@ class Watch:
         looked_at = -1  # the head of the store when nothing was in flight, last time
         while True:
             await asyncio.sleep(self.poll_s * random.uniform(0.9, 1.1))
+            if self._ear is None:  # nobody tells us
+                self.on_waits()
             try:
                 async with self.pool.connection() as conn:
                     seen = await observe(conn, streams)
@@ -190,6 +196,7 @@ class Watch:
             asyncio.get_running_loop().add_reader(self._socket, self._hear, conn)
             # what came while nobody listened: everyone looks once more
             self.wake(self.readers)
+            self.on_waits()
             try:
                 yield
             finally:
@@ -236,11 +243,14 @@ class Watch:
         return rows if self._ear is conn else []
 
     def _notified(self, payload: str) -> None:
-        kind, _, name = payload.rpartition(":")
+        kind, _, name = payload.partition(":")
         if kind == "projection":
             self.wake([name])
         elif payload == "runners":
             self.on_runners()
+        elif kind == "waits":
+            if name == self.service:
+                self.on_waits()
         elif payload in self._held:
             self._wake_readers([self._held[payload]])
 

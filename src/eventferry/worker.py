@@ -12,7 +12,6 @@ number of workers may run the same projections, on any machine: the checkpoint's
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +24,6 @@ from eventferry import tasks
 from eventferry.config import Config, load
 from eventferry.connection import translated
 from eventferry.ended import End, Ended
-from eventferry.errors import UnknownProjection
 from eventferry.health import Health
 from eventferry.journal import Journal, say
 from eventferry.pools import Pools
@@ -287,6 +285,8 @@ class Worker:
             readers={p.name: p.streams for p in self.projections if p.environment == environment},
             wake=self._wake_up,
             on_runners=presence.look,
+            service=self.config.service,
+            on_waits=presence.look_who_waits if environment == "shared" else lambda: None,
             health=self.health,
         )
 
@@ -337,15 +337,7 @@ def chosen(
             for p in config.projections.values()
             if (background if p.background else queue in (None, p.queue))
         ]
-    for name in names:
-        if name not in config.projections:
-            close = difflib.get_close_matches(name, config.projections, n=1)
-            raise UnknownProjection(
-                f"{config.path.name} has no projection {name!r}; "
-                + (f"did you mean {close[0]!r}? " if close else "")
-                + f"it has {', '.join(sorted(config.projections)) or 'none'}"
-            )
-    return [config.projections[name] for name in names]
+    return config.named(names)
 
 
 def run_projection(name: str, config: Config | Path | str | None = None) -> Ended:

@@ -12,13 +12,22 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 
-from eventferry import Context, End, EventStore, RecordedEvent, run
+from eventferry import (
+    Context,
+    End,
+    EventStore,
+    NotHandledYet,
+    RecordedEvent,
+    StoreError,
+    run,
+    wait_until_handled,
+)
 from eventferry.engine.ferry import refusals
 from tests.command_line import CommandLine
 from tests.conftest import MakeDatabase
 from tests.environment import REPOSITORY
 from tests.services import Service, numbered, query, record
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 STREAM = "users-stream"
 HOWTO = (REPOSITORY / "docs/howto/least-privileges.md").read_text()
@@ -97,6 +106,30 @@ def test_the_least_privileges_are_enough(services: tuple[Service, Service], shar
     assert users.run("second").handled == 6
     assert mails.run("reader").end is End.CAUGHT_UP
     assert mails.recorded() == [1, 2, 3, 4, 5, 6]
+
+
+def test_they_are_enough_to_wait_for_each_other(
+    services: tuple[Service, Service], shared: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    users, mails = services
+    create_shared_stream(shared)
+    grant(shared, PRODUCER, CONSUMER)
+    mails.run("reader")  # so that it is known
+    reader: dict[str, Any] = {"projection": "reader", "service": "mails", "config": users.config}
+    with users.worker(), mails.worker():
+        written = users.local.append(STREAM, numbered(1))
+        wait_until_handled(written, projection="ferry", timeout=PATIENCE_S, config=users.config)
+        wait_until_handled(written, timeout=PATIENCE_S, **reader)
+    assert mails.recorded() == [1]
+
+    grant(shared, "REVOKE ALL ON eventferry.waits FROM mails")
+    with mails.worker():
+        until(lambda: "other services wait in vain for what is handled here" in caplog.text)
+        with pytest.raises(NotHandledYet, match=r"no worker of it has answered; \d+ s ago"):
+            wait_until_handled(written, timeout=0, **reader)
+    grant(shared, "REVOKE ALL ON eventferry.waits FROM users")
+    with pytest.raises(StoreError, match=r"denied for table waits\. Ask its owner"):
+        wait_until_handled(written, timeout=PATIENCE_S, **reader)
 
 
 def refuse(event: RecordedEvent, context: Context) -> None:
