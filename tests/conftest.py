@@ -29,6 +29,12 @@ def server() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture(scope="session")
+def eventferry_server_url(server: EmbeddedServer) -> str:
+    """Where the kit makes its databases."""
+    return server.url()
+
+
+@pytest.fixture(scope="session")
 def server_databases(server: EmbeddedServer) -> Iterator[Databases]:
     databases = Databases(server.url())
     yield databases

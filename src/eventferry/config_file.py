@@ -28,17 +28,24 @@ def find(path: Path | str | None, environ: Mapping[str, str]) -> Path:
     if given:
         return Path(given).absolute()
     here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (file := folder / FILE_NAME).is_file():
-            return file
-        if (file := folder / PYPROJECT).is_file() and _has_section(file):
-            return file
+    if (file := nearest(here)) is not None:
+        return file
     advice = (
         f"Go to your service's folder, or name the file with --config or {FILE_VARIABLE}, "
         f'or write a {FILE_NAME}; its first line is: service = "name-of-your-service"'
     )
     looked = f"there is no {FILE_NAME}, and no pyproject.toml with [tool.eventferry]"
     raise ConfigurationError([f"{looked}, in {here} or a folder above it. {advice}"])
+
+
+def nearest(here: Path) -> Path | None:
+    """The file of a folder, or of the nearest one above that has one."""
+    for folder in (here, *here.parents):
+        if (file := folder / FILE_NAME).is_file():
+            return file
+        if (file := folder / PYPROJECT).is_file() and _has_section(file):
+            return file
+    return None
 
 
 def _has_section(pyproject: Path) -> bool:

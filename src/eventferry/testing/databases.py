@@ -26,7 +26,7 @@ class Databases:
         """Of the database through which the others are made."""
         self._prefix = f"eventferry_test_{uuid4().hex[:8]}"  # the server may be others' too
         self._numbers = count(1)
-        self._templates: dict[Hashable, str] = {}
+        self._templates: dict[Hashable, list[str]] = {}
         self._made: list[str] = []
         self._admin: psycopg.Connection[Any] | None = None
         """Stays open: a database takes less time than a connection."""
@@ -40,28 +40,26 @@ class Databases:
 
             migrate(url, kind=kind, service=owner)
 
-        return self.prepared((kind, owner), prepare)
+        (url,) = self.prepared((kind, owner), prepare)
+        return url
 
     def make_empty(self) -> str:
         """The URL of a fresh database without any of our tables."""
         return self._create("template1")
 
-    def prepared(self, key: Hashable, prepare: Callable[[str], None]) -> str:
-        """The URL of a fresh database, as `prepare` makes one of an empty one, given its URL.
+    def prepared(self, key: Hashable, prepare: Callable[..., None], number: int = 1) -> list[str]:
+        """The URLs of fresh databases, as `prepare` makes them of empty ones, given their URLs.
 
         It does so once for each `key`, whose later databases are copies.
         """
         if key not in self._templates:
-            template = self._name()
-            self._execute("CREATE DATABASE {}", template)
-            try:
-                prepare(self._url(template))
-            except BaseException:
-                self._drop(template)
-                raise
-            self._end_connections(template)
-            self._templates[key] = template
-        return self._create(self._templates[key])
+            urls = [self.make_empty() for _ in range(number)]
+            prepare(*urls)
+            for url in urls:
+                self.end_connections(url)  # a pool that was left open: nobody could copy it
+                self._made.remove(_name_of(url))
+            self._templates[key] = [_name_of(url) for url in urls]
+        return [self._create(template) for template in self._templates[key]]
 
     def copy(self, url: str) -> str:
         """The URL of a copy of one of them, to which nobody is connected."""
@@ -72,6 +70,19 @@ class Databases:
         self._drop(_name_of(url))
         self._execute("CREATE DATABASE {} TEMPLATE {}", _name_of(url), _name_of(by))
 
+    def end_connections(self, url: str) -> None:
+        """Ends all connections to one of them, and returns when they have ended."""
+        self._connected().execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+            (_name_of(url),),
+        )
+
+    def drop(self, *urls: str) -> None:
+        """Drops some of them before all are."""
+        for name in map(_name_of, urls):
+            self._drop(name)
+            self._made.remove(name)
+
     def drop_all(self) -> None:
         """Drops what was made, not the templates."""
         while self._made:
@@ -80,7 +91,8 @@ class Databases:
     def drop_templates(self) -> None:
         """Drops the templates too, where the server stays."""
         while self._templates:
-            self._drop(self._templates.popitem()[1])
+            for name in self._templates.popitem()[1]:
+                self._drop(name)
 
     def close(self) -> None:
         """Closes its connection, and drops nothing."""
@@ -95,14 +107,6 @@ class Databases:
 
     def _drop(self, name: str) -> None:
         self._execute("DROP DATABASE IF EXISTS {} WITH (FORCE)", name)
-
-    def _end_connections(self, template: str) -> None:
-        """Whoever has prepared it may have left a pool open; then nobody could copy it."""
-        admin = self._connected()
-        admin.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
-            (template,),
-        )
 
     def _execute(self, statement: LiteralString, *names: str) -> None:
         self._connected().execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
