@@ -217,7 +217,8 @@ def refuse_autocommit() -> NoReturn:
     raise TransactionRequired(
         "the given connection is in autocommit and in no transaction, so the append would be "
         "committed at once and alone. Append inside `with connection.transaction():` (of "
-        "SQLAlchemy: on an engine without isolation_level='AUTOCOMMIT'), or leave `connection` out"
+        "SQLAlchemy: on an engine without isolation_level='AUTOCOMMIT'; of Django: inside `with "
+        "transaction.atomic():`), or leave `connection` out"
     )
 
 

@@ -48,7 +48,11 @@ class Django(Framework):
     def transactions(self, local_url: str) -> DjangoTransactions:
         found = DjangoTransactions(alias())
         if redacted(local_url) != redacted(url(alias())):
-            found.require_same_store(local_url)
+            try:
+                found.require_same_store(local_url)
+            except BaseException:
+                found.close()
+                raise
         return found
 
 

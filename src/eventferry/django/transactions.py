@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any
-from uuid import UUID
 
 import django.db
 import psycopg
@@ -53,7 +52,7 @@ class DjangoTransactions:
             conn._prepared = driver._prepared  # statements live as long as the server connection
             conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             try:
-                with transaction.atomic(using=self._alias, durable=True):
+                with _atomic(self._alias):
                     with _discarded_if_lost(wrapper), conn.transaction(), _kept_open(wrapper):
                         yield conn
                         _require_commit(wrapper)
@@ -117,11 +116,12 @@ class DjangoTransactions:
         wrapper.inc_thread_sharing()  # from thread to thread, one after the other
         wrapper.close_if_unusable_or_obsolete = _nothing  # its age is no matter of a handler's
         try:
-            wrapper.connect()
-            wrapper.set_autocommit(True)  # whatever the settings say: `atomic` begins and ends
-        except django.db.Error as error:
+            with _drivers_errors():
+                wrapper.connect()
+                wrapper.set_autocommit(True)  # whatever the settings say: `atomic` begins and ends
+        except BaseException:
             wrapper.close()
-            raise error.__cause__ or error from None
+            raise
         return wrapper
 
     def _give_back(self, wrapper: Any, drains: int) -> None:
@@ -132,6 +132,31 @@ class DjangoTransactions:
                     self._idle.append(wrapper)
                     return
         wrapper.close()
+
+
+@contextmanager
+def _atomic(using: str) -> Iterator[None]:
+    """Django's `atomic()`, but for its own errors: those are the driver's."""
+    atomic = transaction.atomic(using=using, durable=True)
+    with _drivers_errors():
+        atomic.__enter__()
+    try:
+        yield
+    except BaseException as error:
+        with _drivers_errors():
+            atomic.__exit__(type(error), error, error.__traceback__)
+        raise
+    with _drivers_errors():
+        atomic.__exit__(None, None, None)
+
+
+@contextmanager
+def _drivers_errors() -> Iterator[None]:
+    """Takes Django's wrapping off: by the driver's errors, outages are known."""
+    try:
+        yield
+    except django.db.Error as error:
+        raise error.__cause__ or error from None
 
 
 @contextmanager
@@ -186,9 +211,8 @@ def _run(hooks: list[Any]) -> None:
             log.exception("a function given to transaction.on_commit() failed: %r", hook)
 
 
-def _store_id(conn: psycopg.Connection[Any]) -> UUID | None:
-    row = conn.execute(sql.query("store_id")).fetchone()
-    return row[0] if row else None
+def _store_id(conn: psycopg.Connection[Any]) -> tuple[Any, ...] | None:
+    return conn.execute(sql.query("store_id")).fetchone()
 
 
 def _nothing() -> None:

@@ -361,12 +361,12 @@ class Batches:
         if self.clock() - batch.begun > self.projection.handler_timeout.total_seconds():
             return True
         if batch.is_lost:
-            return isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout)
+            return _is_late(error)
         return not (batch.is_aborted and any(is_outage(e) for e in _chain(error)))
 
     def _explained(self, error: BaseException) -> BaseException:
         """The error with a way out, where the driver's has none."""
-        if not isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
+        if not _is_late(error):
             return error
         timeout_s = self.projection.handler_timeout.total_seconds()
         lost = TransactionLost(
@@ -436,6 +436,11 @@ class _Batch:
 def _is_stop(error: BaseException) -> bool:
     """Whether the process, or the task, is told to end: no failure of an event."""
     return isinstance(error, GeneratorExit)
+
+
+def _is_late(error: BaseException) -> bool:
+    """Whether the server has ended the transaction, as nobody asked anything for too long."""
+    return any(isinstance(e, psycopg.errors.IdleInTransactionSessionTimeout) for e in _chain(error))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,2 +1,3 @@
--- which store this is
-SELECT id FROM eventferry.store
+-- which store this is; of a copy of a database, or of a server, the last two differ
+SELECT id, pg_postmaster_start_time(), (SELECT oid FROM pg_database WHERE datname = current_database())
+  FROM eventferry.store
