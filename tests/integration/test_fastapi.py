@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventferry import (
+    AsyncContext,
     ConfigurationError,
     Context,
     Event,
@@ -355,7 +356,8 @@ def test_the_embedded_worker_handles_what_requests_append(
         assert receiver.get("/readyz").json()["projections"].keys() == {"mails"}
 
 
-def test_the_end_waits_for_the_batch(users: Service) -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_end_waits_for_the_batch(users: Service, is_async: bool) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def handle(event: RecordedEvent, context: Context) -> None:
@@ -363,10 +365,14 @@ def test_the_end_waits_for_the_batch(users: Service) -> None:
         begun.set()
         assert go_on.wait(PATIENCE_S)
 
+    async def handle_async(event: RecordedEvent, context: AsyncContext) -> None:
+        await record_async(event, context)
+        begun.set()
+        assert await asyncio.to_thread(go_on.wait, PATIENCE_S)
+
     users.create_effects()
-    users.consuming("reader", handle, STREAM, batch_size=1)
-    client = TestClient(app_of(users, worker=True))
-    with client:
+    users.consuming("reader", handle_async if is_async else handle, STREAM, batch_size=1)
+    with TestClient(app_of(users, worker=True)):
         users.append(STREAM, numbered(2))
         assert begun.wait(PATIENCE_S)
         threading.Timer(0.05, go_on.set).start()
@@ -441,13 +447,24 @@ def test_an_outage_is_over_when_the_store_is_back(
     service.create_stream(STREAM)
     service.create_effects()
     service.consuming("reader", record_async, STREAM)
-    with TestClient(app_of(service, worker=True), raise_server_exceptions=False) as client:
+    app = app_of(service, worker=True)
+
+    async def open_some() -> None:
+        ferry: EventFerry = app.state.eventferry
+        async with AsyncExitStack() as stack:
+            for _ in range(6):
+                await stack.enter_async_context(ferry.async_transaction())
+                stack.enter_context(ferry.transaction())
+
+    with TestClient(app, raise_server_exceptions=False) as client:
         for path in ("/async", "/def"):
             assert client.post(path, json={"name": path}).status_code == 200
+        assert client.portal is not None
+        client.portal.call(open_some)
         own_server.stop()
         assert client.get("/readyz").json()["status"] == "unavailable"
         own_server.start()
-        for path in ("/async", "/def"):  # the first ones of all, on connections that have died
+        for path in ("/async", "/def"):  # where several connections have died
             assert client.post(path, json={"name": f"{path} again"}).status_code == 200
         until(lambda: service.recorded() == [1] * 4, "all are handled")
         until(lambda: client.get("/readyz").status_code == 200, "it is ready")
