@@ -80,7 +80,8 @@ def signature(one: Any) -> str:
             word = f"*{word}"
         elif parameter.default is not None:
             word += f" = {plain(parameter.default)}"
-        if parameter.kind is griffe.ParameterKind.keyword_only and "*" not in words:
+        is_marked = any(word.startswith("*") for word in words)
+        if parameter.kind is griffe.ParameterKind.keyword_only and not is_marked:
             words.append("*")
         if parameter.name != "self":
             words.append(word)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from eventferry import _exports, embedded, starlette
+from eventferry import _exports, embedded, starlette, testing
 from eventferry.config import _shape
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ PYTHON = (REFERENCE / "python.md").read_text()
 
 PUBLIC: dict[str, Any] = {
     name: getattr(module, name)
-    for module in (_exports, embedded, starlette)
+    for module in (_exports, embedded, starlette, testing)
     for name in module.__all__
 }
 CLASSES = {name: one for name, one in PUBLIC.items() if inspect.isclass(one)}

@@ -17,6 +17,7 @@ from eventferry.cli import (
     control,
     dev,
     event,
+    init,
     migrate,
     projection,
     resetting,
@@ -43,6 +44,7 @@ app = typer.Typer(
     help="Moves events between services, with nothing but the PostgreSQL they already run.",
     epilog="\b\nExample:\n  eventferry demo\n  eventferry projections status --json",
 )
+init.add_to(app)
 migrate.add_to(app)
 stream.add_to(app)
 event.add_to(app)

@@ -108,7 +108,7 @@ def eventferry_service(
     service = ServiceUnderTest(stores, _eventferry_databases, file)
     request.node.stash.setdefault(_services, []).append(service)
     yield service
-    service.close()
+    service._close()
     _eventferry_databases.drop(*{stores.local, stores.shared})
 
 
@@ -118,7 +118,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
     __tracebackhide__ = True
     yield
     for service in item.stash.get(_services, ()):
-        service.raise_failure()
+        service._raise_failure()
 
 
 def _configuration(request: pytest.FixtureRequest) -> Path | None:

@@ -77,7 +77,7 @@ class Scenario:
                 there is no configuration.
             UnknownProjection: the configuration has none of this name.
         """
-        self._service.handle(handler, self._given)
+        self._service._handle(handler, self._given)
         return Outcome(self._service)
 
 
@@ -137,7 +137,7 @@ class Outcome:
             AssertionError: it has not failed, or in another way.
         """
         __tracebackhide__ = True
-        found = self._service.claim_failure()
+        found = self._service._claim_failure()
         wanted = error.__name__ if match is None else f"{error.__name__} matching {match!r}"
         if found is None:
             raise AssertionError(f"the handler should have failed with {wanted}, but has not")

@@ -55,13 +55,13 @@ class ServiceUnderTest:
     """
 
     def __init__(self, stores: Stores, databases: Databases, file: Path | None) -> None:
-        self.local_url = stores.local
+        self.local_url: str = stores.local
         """The database of its local store, with the service's own tables."""
-        self.shared_url = stores.shared
+        self.shared_url: str = stores.shared
         """The database of its shared store."""
-        self.local = EventStore(stores.local)
+        self.local: EventStore = EventStore(stores.local)
         """Its local store."""
-        self.shared = EventStore(stores.shared)
+        self.shared: EventStore = EventStore(stores.shared)
         """The shared store."""
         self._stores = stores
         self._databases = databases
@@ -136,7 +136,7 @@ class ServiceUnderTest:
         Raises:
             Exception: what a handler has raised, if nobody has asked for it.
         """
-        self.raise_failure()
+        self._raise_failure()
         with psycopg.connect(self.local_url) as conn:
             yield conn
 
@@ -168,10 +168,10 @@ class ServiceUnderTest:
             ConfigurationError: there is no configuration, or it is wrong.
         """
         __tracebackhide__ = True
-        self.raise_failure()
+        self._raise_failure()
         config = self.config
         ended = self._run(config, chosen(config, background=True))
-        self.raise_failure()
+        self._raise_failure()
         return ended
 
     def assert_appended(
@@ -193,7 +193,7 @@ class ServiceUnderTest:
             Exception: what a handler has raised, if nobody has asked for it.
         """
         __tracebackhide__ = True
-        self.raise_failure()
+        self._raise_failure()
         own = self._own.get((environment, stream), set())
         try:
             found = [e for e in self.events(stream, environment) if e.id not in own]
@@ -239,7 +239,7 @@ class ServiceUnderTest:
         __tracebackhide__ = True
         from eventferry.testing.crash import Crashes
 
-        self.raise_failure()
+        self._raise_failure()
         given = [Given(flat([events]), stream, environment, None)]
         projection = self._projection(handler, given)
         types = projection.event_types
@@ -248,37 +248,37 @@ class ServiceUnderTest:
             raise ValueError("there is no event that the handler gets: give some of its types")
         self._begin(projection)
         self._append(projection, given)
-        self.close()
+        self._close()
         named = [
             f"event {number} ({event.type} {event.id})"
             for number, event in enumerate(wanted, start=1)
         ]
         Crashes(self._plain, projection, self._databases, effects, named).run()
 
-    def handle(self, handler: Any, given: Sequence[Given]) -> None:
-        """Appends what is given and runs the handler, whose failure it keeps for `claim_failure`.
+    def _handle(self, handler: Any, given: Sequence[Given]) -> None:
+        """Appends what is given and runs the handler, whose failure it keeps for `_claim_failure`.
 
         Raises:
             ConfigurationError, UnknownProjection: it is no handler.
         """
-        self.raise_failure()
+        self._raise_failure()
         projection = self._projection(handler, given)
         self._begin(projection)
         self._append(projection, given)
         self._run(self._plain, [projection])
 
-    def claim_failure(self) -> BaseException | None:
+    def _claim_failure(self) -> BaseException | None:
         """What a handler has raised since the last call; nobody else raises it then."""
         failure, self._failure = self._failure, None
         return failure
 
-    def raise_failure(self) -> None:
+    def _raise_failure(self) -> None:
         """Raises what a handler has raised, if nobody has claimed it."""
         __tracebackhide__ = True
-        if failure := self.claim_failure():
+        if failure := self._claim_failure():
             raise failure
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Closes the connections of its stores; they come back when they are needed."""
         self.local.close()
         self.shared.close()
