@@ -65,6 +65,13 @@ class Framework:
         """
         return MappingProxyType({})
 
+    def local_url(self, configured: str) -> str:
+        """The service's own database, where the one that is configured has another one instead.
+
+        Tests of a framework run on a database that it makes for them.
+        """
+        return configured
+
     def transactions(self, local_url: str) -> HandlerTransactions | None:
         """Where `def` handlers get their transactions from; None: from connections of ours.
 

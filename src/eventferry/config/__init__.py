@@ -40,7 +40,7 @@ from eventferry.errors import ConfigurationError, UnknownProjection
 from eventferry.handler import Handler, load_handler
 from eventferry.projection import Projection
 
-__all__ = ["Config", "load", "parse_duration"]
+__all__ = ["Config", "is_same_database", "load", "parse_duration"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class Config:
 
         As far as URLs can tell: a database has more than one name, and the stores know better.
         """
-        return _is_same_database(self.local_url, self.shared_url)
+        return is_same_database(self.local_url, self.shared_url)
 
     @property
     def producing(self) -> tuple[Projection, ...]:
@@ -140,16 +140,17 @@ def load(
     if import_handlers and str(said.folder) not in sys.path:
         sys.path.insert(0, str(said.folder))
     projections = _projections(table, mistakes, import_handlers=import_handlers)
-    if settings is not None and _is_same_database(settings.local_url, settings.shared_url):
+    if settings is not None and is_same_database(settings.local_url, settings.shared_url):
         _refuse_producing(table, mistakes)
     if mistakes.lines or settings is None:
         raise ConfigurationError(mistakes.lines)
+    local_url = framework.current().local_url(settings.local_url)
     return Config(
         service=settings.service,
         path=said.path,
-        local_url=settings.local_url,
+        local_url=local_url,
         shared_url=settings.shared_url,
-        local_listen_url=_listen_url(settings.local_listen_url, settings.local_url),
+        local_listen_url=_listen_url(settings.local_listen_url, local_url),
         shared_listen_url=_listen_url(settings.shared_listen_url, settings.shared_url),
         poll_interval=settings.poll_interval,
         projections=MappingProxyType({p.name: p for p in projections}),
@@ -328,7 +329,8 @@ def _listen_url(listen_url: str | None, url: str) -> str | None:
     return None if listen_url == "off" else listen_url or url
 
 
-def _is_same_database(a: str, b: str) -> bool:
+def is_same_database(a: str, b: str) -> bool:
+    """Whether two URLs name one database, as far as they tell."""
     return _database(a) == _database(b)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -15,8 +16,9 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from eventferry.config import is_same_database
 from eventferry.django.transactions import DjangoTransactions
-from eventferry.errors import ConfigurationError, redacted
+from eventferry.errors import ConfigurationError
 from eventferry.framework import Framework, Settings
 
 NAME: Final = "settings.EVENTFERRY"
@@ -27,6 +29,8 @@ OWN: Final = frozenset({"database"})
 class Django(Framework):
     """This process runs under Django, which is set up."""
 
+    _at_first = "postgresql://"
+    """The database that was the alias's before tests have made one for themselves."""
     async_handlers = (
         "under Django a handler is a plain function, so that what it does with the ORM is in the "
         "transaction of its batch. Write 'def', and await what must be with asgiref's async_to_sync"
@@ -34,6 +38,8 @@ class Django(Framework):
 
     def __init__(self) -> None:
         self.program = _program()
+        with suppress(ConfigurationError):  # who loads the configuration hears of it
+            self._at_first = url(alias())
 
     def settings(self) -> Settings | None:
         table = {key: _as_toml(value) for key, value in _table().items() if key not in OWN}
@@ -45,9 +51,14 @@ class Django(Framework):
     def defaults(self) -> Mapping[str, str]:
         return {"local_url": url(alias())}
 
+    def local_url(self, configured: str) -> str:
+        now = url(alias())
+        has_moved = not is_same_database(now, self._at_first)
+        return now if has_moved and is_same_database(configured, self._at_first) else configured
+
     def transactions(self, local_url: str) -> DjangoTransactions:
         found = DjangoTransactions(alias())
-        if redacted(local_url) != redacted(url(alias())):
+        if not is_same_database(local_url, url(alias())):
             try:
                 found.require_same_store(local_url)
             except BaseException:
