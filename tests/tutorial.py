@@ -1,9 +1,9 @@
 """A tutorial, followed as a person does: files are written, commands given, answers compared.
 
 In the order of the page: a file (as in `pages.py`) is written, or written anew; `sh` is typed into
-the first terminal; `text` is what that has answered; `console` is another terminal, of which the last
-command goes on, and is waited for until it has said what stands there. In what is said, `…` stands
-for anything.
+the first terminal; `text` is what that has answered; `console` is another terminal, of which the
+last command goes on, and is waited for until it has said what stands there. In what is said, `…`
+stands for anything.
 """
 
 from __future__ import annotations

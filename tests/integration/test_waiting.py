@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,8 +22,10 @@ from eventferry import (
     ProjectionError,
     RecordedEvent,
     StoreError,
+    StoreUnavailable,
     UnknownProjection,
     async_wait_until_handled,
+    presence,
     wait_until_handled,
 )
 from eventferry.store import Appended
@@ -33,6 +35,12 @@ from tests.services import NEVER, Service, numbered, query, record
 from tests.waiting import PATIENCE_S, until
 
 STREAM = "users-stream"
+
+
+@pytest.fixture(autouse=True)
+def no_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers only because he looks by himself now and then."""
+    monkeypatch.setattr(presence, "BEAT_S", 3600.0)
 
 
 @pytest.fixture
@@ -256,6 +264,15 @@ def test_a_service_that_nobody_knows_is_refused(users: Service, mail: Service) -
         wait(users, appended(users, "orders-stream"), "welcome", service="mail")
 
 
+def test_a_store_that_is_away_is_told_of(users: Service) -> None:
+    away = replace(users.config, shared_url="postgresql:///shared?host=/nowhere")
+    written = appended(users)
+    with pytest.raises(StoreUnavailable, match="shared store"):
+        wait(users, written, "far", config=away)
+    users.run("reader")
+    wait(users, written, "reader", timeout=0, config=away)  # which does without it
+
+
 # ---- where it is, when the time is up
 
 
@@ -287,6 +304,11 @@ def test_the_error_says_that_the_events_are_not_ferried(users: Service, mail: Se
     said = refused(users, written, "far")
     assert "not ferried yet by 'ferry': nobody runs it (state: never run, 1 behind)" in said
     users.run("ferry")
+    users.run("far")
+    both = [written, appended(users)]
+    assert "not ferried yet" in refused(users, both, "far")  # the second one
+    users.run("ferry")
+    assert "nobody runs it" in refused(users, both, "far")
     mail.run("welcome")
     users.control("ferry", lambda it: it.pause("a move"))
     written = appended(users)
@@ -376,6 +398,23 @@ def test_who_runs_it_now_and_then_answers_when_it_leaves(users: Service, mail: S
     with waiting(users, written, "welcome", service="mail"):
         until(lambda: asked(users) == [("welcome", None)])
         mail.run("welcome")
+    assert mail.recorded() == [1]
+
+
+def test_who_is_at_it_answers_when_the_run_has_ended(
+    users: Service, mail: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "WAITED_FOR_S", 3600.0)
+    go_on = threading.Event()
+
+    def slow(event: RecordedEvent, context: Context) -> None:
+        assert go_on.wait(PATIENCE_S)
+        record(event, context)
+
+    mail.deploy("welcome", slow)
+    with both(users, mail), waiting(users, appended(users), "welcome", service="mail"):
+        until(lambda: asked(users) == [("welcome", None)])
+        go_on.set()
     assert mail.recorded() == [1]
 
 

@@ -23,6 +23,7 @@ def sync(code: str) -> str:
         ("from eventferry.store._async import AsyncEventStore", None),
         ("class AsyncX:\n  async def __aenter__(self) -> AsyncX: ...", None),
         ("class _AsyncX: pass", "class _X: pass"),
+        ("async def async_f(): await async_g()", "def f(): g()"),
         ("Asynchrony = 1", "Asynchrony = 1"),
         ("from contextlib import aclosing", "from contextlib import closing"),
     ],
