@@ -161,7 +161,8 @@ def test_a_store_of_another_service_is_refused(new: Project) -> None:
 def test_other_databases_stay_as_they_are(new: Project, databases: Databases) -> None:
     elsewhere = databases.make_empty()
     new.settings(f'''
-        DATABASES["other"] = database("{elsewhere}")
+        url = conninfo_to_dict("{elsewhere}")
+        DATABASES["other"] = DATABASES["default"] | {{"NAME": url["dbname"]}}
         EVENTFERRY["database"] = "other"
     ''')
     new.manage("migrate", "eventferry")
@@ -325,8 +326,7 @@ def test_a_file_counts_where_there_is_no_table_or_where_it_is_named(
         shop.environ["EVENTFERRY_CONFIG"] = str(file)
     else:
         shop.settings("EVENTFERRY = {}")
-    shop.settings(f'DATABASES = {{"default": database("{shop.local_url}")}}')
-    del shop.environ["EVENTFERRY_LOCAL_URL"]
+    shop.settings("os.environ.pop('EVENTFERRY_LOCAL_URL')")
     shop.register("Ada")
     shop.manage("eventferry", "worker", "--once")
     assert shop.customers == ["Ada"]

@@ -1,24 +1,21 @@
 """Settings of the shop, with what eventferry is to do in it."""
 
 import os
-from urllib.parse import parse_qsl, unquote, urlsplit
 
+from psycopg.conninfo import conninfo_to_dict
 
-def database(url: str) -> dict[str, object]:
-    """An entry of DATABASES, from a URL: postgresql://user:password@host:port/name?option=value"""
-    parts, query = urlsplit(url), dict(parse_qsl(urlsplit(url).query))
-    return {
+url = conninfo_to_dict(os.environ.get("EVENTFERRY_LOCAL_URL", "postgresql:///shop"))
+DATABASES = {
+    "default": {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": unquote(parts.path.lstrip("/")),
-        "USER": unquote(parts.username or query.pop("user", "")),
-        "PASSWORD": unquote(parts.password or query.pop("password", "")),
-        "HOST": unquote(parts.hostname or query.pop("host", "")),
-        "PORT": parts.port or query.pop("port", ""),
-        "OPTIONS": query,
+        "NAME": url.pop("dbname"),
+        "USER": url.pop("user", ""),
+        "PASSWORD": url.pop("password", ""),
+        "HOST": url.pop("host", ""),
+        "PORT": url.pop("port", ""),
+        "OPTIONS": url,
     }
-
-
-DATABASES = {"default": database(os.environ.get("EVENTFERRY_LOCAL_URL", "postgresql:///shop"))}
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = ["eventferry.django", "shop"]
 ROOT_URLCONF = "shop.urls"
