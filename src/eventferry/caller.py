@@ -19,24 +19,29 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
     from django.utils.connection import ConnectionProxy
-    from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
-    from sqlalchemy.orm import Session, scoped_session
+    import sqlalchemy
+    import sqlalchemy.ext.asyncio
+    import sqlalchemy.orm
 
     CallerConnection: TypeAlias = (
         psycopg.Connection[Any]
-        | Connection
-        | Session
-        | scoped_session[Any]
+        | sqlalchemy.Connection
+        | sqlalchemy.orm.Session
+        | sqlalchemy.orm.scoped_session[Any]
         | BaseDatabaseWrapper
         | ConnectionProxy
     )
     AsyncCallerConnection: TypeAlias = (
-        psycopg.AsyncConnection[Any] | AsyncConnection | AsyncSession | async_scoped_session[Any]
+        psycopg.AsyncConnection[Any]
+        | sqlalchemy.ext.asyncio.AsyncConnection
+        | sqlalchemy.ext.asyncio.AsyncSession
+        | sqlalchemy.ext.asyncio.async_scoped_session[Any]
     )
 
 
-def driver_connection(connection: CallerConnection) -> psycopg.Connection[Any] | Connection:
+def driver_connection(
+    connection: CallerConnection,
+) -> psycopg.Connection[Any] | sqlalchemy.Connection:
     """What to speak on, inside of what a caller has passed: in the caller's transaction.
 
     Raises:
@@ -59,7 +64,11 @@ def driver_connection(connection: CallerConnection) -> psycopg.Connection[Any] |
 
 async def async_driver_connection(
     connection: AsyncCallerConnection,
-) -> psycopg.AsyncConnection[Any] | AsyncConnection | AsyncSession:
+) -> (
+    psycopg.AsyncConnection[Any]
+    | sqlalchemy.ext.asyncio.AsyncConnection
+    | sqlalchemy.ext.asyncio.AsyncSession
+):
     """The same for `AsyncEventStore`; of what is SQLAlchemy's then, `run_sync` gives `begun`."""
     if isinstance(connection, psycopg.AsyncConnection):
         return connection
@@ -93,19 +102,19 @@ _SCOPES = (
 )
 
 
-def begun(given: Session | Connection) -> Connection:
+def begun(given: sqlalchemy.orm.Session | sqlalchemy.Connection) -> sqlalchemy.Connection:
     """SQLAlchemy's connection, in a transaction which the session, or the connection, will end.
 
     Raises:
         TypeError: it is one to another database than PostgreSQL.
     """
-    conn: Connection
+    conn: sqlalchemy.Connection
     if is_a(given, "sqlalchemy", "Connection"):
-        conn = cast("Connection", given)
+        conn = cast("sqlalchemy.Connection", given)
         if not conn.in_transaction():
             conn.begin()
     else:
-        conn = cast("Session", given).connection()
+        conn = cast("sqlalchemy.orm.Session", given).connection()
     if conn.dialect.name != "postgresql":
         raise TypeError(
             f"a store is a PostgreSQL, but the given connection is to {conn.dialect.name}"

@@ -222,6 +222,16 @@ def refuse_autocommit() -> NoReturn:
     )
 
 
+def _ended() -> psycopg.pq.abc.PGconn:
+    pgconn = psycopg.pq.PGconn.connect_start(b"host=/")
+    pgconn.finish()
+    return pgconn
+
+
+ENDED = _ended()
+"""What a connection has left when it has been taken away: everything raises, nothing connects."""
+
+
 def require_url(url: str, store: str) -> None:
     """Refuses a URL that can't be parsed; what the parser says may quote the password.
 

@@ -25,8 +25,7 @@ import psycopg
 from django.db import connections, transaction
 
 from eventferry import sql
-from eventferry.connection import options, shown, translated
-from eventferry.engine._sync import ENDED
+from eventferry.connection import ENDED, options, shown, translated
 from eventferry.errors import StoreError, TransactionLost
 
 log = logging.getLogger("eventferry.django")

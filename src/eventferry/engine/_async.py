@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, LiteralString, Protocol
+from typing import TYPE_CHECKING, Any, LiteralString, Protocol
 
 import psycopg
 from psycopg import AsyncConnection
@@ -25,7 +25,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventferry import logline, sql
 from eventferry.checkpoint import Checkpoint, Checkpoints, Mark, moved
-from eventferry.connection import is_outage
+from eventferry.connection import ENDED, is_outage
 from eventferry.engine.outcome import (
     Applied,
     Busy,
@@ -40,6 +40,9 @@ from eventferry.event import Event, RecordedEvent
 from eventferry.projection import Projection
 from eventferry.store import AsyncAppended, AsyncEventStore
 
+if TYPE_CHECKING:
+    from eventferry.lending import AsyncLoan, AsyncSession
+
 IDLE = psycopg.pq.TransactionStatus.IDLE
 INERROR = psycopg.pq.TransactionStatus.INERROR
 
@@ -47,7 +50,7 @@ TRANSACTION_ENDED = (
     "the transaction of the batch has ended before its checkpoint moved: the handler has committed "
     "it, or rolled it back, or has changed the checkpoint. Leave context.connection's transaction "
     "to eventferry; for a part that may fail on its own, use "
-    "`with context.connection.transaction():`"
+    "`with context.connection.transaction():`, or of a session `with session.begin_nested():`"
 )
 
 
@@ -66,6 +69,7 @@ class AsyncContext:
     _event: RecordedEvent | None = field(default=None, repr=False)
     _events: Sequence[RecordedEvent] = field(default=(), repr=False)
     """What is being handled, for the log."""
+    _loan: AsyncLoan | None = field(default=None, repr=False)
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -84,6 +88,24 @@ class AsyncContext:
         It is of no use when the batch is over.
         """
         return self._connection
+
+    @property
+    def session(self) -> AsyncSession:
+        """The batch's transaction as a session of SQLAlchemy (`pip install "eventferry[sqlalchemy]"`).
+
+        One for the batch. After each event it writes what it holds, and its objects expire. Its
+        `commit()` writes too, but commits nothing. Don't roll it back or close it;
+        `async with session.begin_nested():` makes a savepoint. A session of another kind, such as
+        SQLModel's: `eventferry.sqlalchemy.session`.
+        """
+        return self._sessions().default()
+
+    def _sessions(self) -> AsyncLoan:
+        from eventferry.lending import AsyncLoan
+
+        if self._loan is None:
+            self._loan = AsyncLoan(self._connection)
+        return self._loan
 
     async def append(
         self,
@@ -135,16 +157,6 @@ class AsyncPoolTransactions:
                     yield conn
             finally:
                 conn.pgconn = ENDED
-
-
-def _ended() -> psycopg.pq.abc.PGconn:
-    pgconn = psycopg.pq.PGconn.connect_start(b"host=/")
-    pgconn.finish()
-    return pgconn
-
-
-ENDED = _ended()
-"""What a connection has left when its batch is over: everything raises, nothing connects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,8 +236,9 @@ class AsyncBatches:
             for query, parameters in changes:
                 await conn.execute(query, parameters)
             if self.reset is not None:
-                await self.reset(self._context(conn, 1))
-                _require_usable(conn)
+                async with self._context(conn, 1) as context:
+                    await self.reset(context)
+                    await _settle(context)
             cursor = await conn.execute("SELECT pg_current_xact_id()::text")
             if (await cursor.fetchone() or ("",))[0] != transaction:
                 raise TransactionLost(TRANSACTION_ENDED)
@@ -309,35 +322,43 @@ class AsyncBatches:
         attempt: int,
     ) -> None:
         replay_until = {c.stream: c.replay_until for c in checkpoints}
-        context = self._context(conn, attempt)
         ends = self.clock() + self.projection.batch_time.total_seconds()
-        if self.handle_batch is not None:
-            batch.index = len(batch.events) - 1  # nobody knows which one fails: up to the last
-            if matching := batch.matching(self.projection):
-                batch.started(self.clock())
-                context._events = matching
-                context.is_replay = all(e.position <= replay_until[e.stream] for e in matching)
-                await self.handle_batch(matching, context)
-                _require_usable(conn)
-            batch.index = len(batch.events)
-            return
-        for event in batch.events:
-            if batch.wants(event, self.projection):
-                batch.started(self.clock())
-                context._event, context._events = event, (event,)
-                context.is_replay = event.position <= replay_until[event.stream]
-                await self.handle(event, context)
-                _require_usable(conn)
-            batch.index += 1
-            if self.clock() >= ends:
+        async with self._context(conn, attempt) as context:
+            if self.handle_batch is not None:
+                batch.index = len(batch.events) - 1  # nobody knows which one fails: up to the last
+                if matching := batch.matching(self.projection):
+                    batch.started(self.clock())
+                    context._events = matching
+                    context.is_replay = all(e.position <= replay_until[e.stream] for e in matching)
+                    await self.handle_batch(matching, context)
+                    await _settle(context)
+                batch.index = len(batch.events)
                 return
+            for event in batch.events:
+                if batch.wants(event, self.projection):
+                    batch.started(self.clock())
+                    context._event, context._events = event, (event,)
+                    context.is_replay = event.position <= replay_until[event.stream]
+                    await self.handle(event, context)
+                    await _settle(context)
+                batch.index += 1
+                if self.clock() >= ends:
+                    return
 
-    def _context(self, conn: AsyncConnection[Any], attempt: int) -> AsyncContext:
-        return AsyncContext(
+    @asynccontextmanager
+    async def _context(
+        self, conn: AsyncConnection[Any], attempt: int
+    ) -> AsyncIterator[AsyncContext]:
+        context = AsyncContext(
             projection=self.projection.name,
             attempt=attempt,
             _connection=conn,
         )
+        try:
+            yield context
+        finally:
+            if context._loan is not None:
+                await context._loan.close()
 
     async def _move(
         self,
@@ -457,6 +478,22 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+async def _settle(context: AsyncContext) -> None:
+    """Writes what is left in sessions, and blames the handler that has ended its transaction.
+
+    Raises:
+        TransactionLost: nothing of the batch could be committed.
+    """
+    _require_usable(context._connection)
+    loan = context._loan
+    if loan is not None:
+        if not loan.is_rolled_back:
+            await loan.flush()
+        if loan.is_rolled_back:
+            raise TransactionLost(TRANSACTION_ENDED)
+        _require_usable(context._connection)
 
 
 def _require_usable(conn: AsyncConnection[Any]) -> None:
