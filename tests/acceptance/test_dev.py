@@ -227,6 +227,20 @@ def test_a_folder_with_a_configuration_and_a_handler_is_all_that_it_needs(dev: D
     assert (dev.service.folder / ".eventferry/.gitignore").read_text() == "*\n"
 
 
+def test_only_the_main_thread_takes_signals(dev: Dev) -> None:
+    """Another one that takes Ctrl-C does not wake the main one, which has to act on it."""
+    told = 1 << signal.SIGINT - 1 | 1 << signal.SIGTERM - 1
+    tasks = Path(f"/proc/{dev.process.pid}/task")
+
+    def takers() -> set[int]:
+        masks = {int(task.name): (task / "status").read_text() for task in tasks.iterdir()}
+        found = {pid: int(mask.split("SigBlk:")[1].split()[0], 16) for pid, mask in masks.items()}
+        assert len(found) > 1
+        return {pid for pid, mask in found.items() if mask & told != told}
+
+    until(lambda: takers() == {dev.process.pid}, "only the main thread takes them")
+
+
 def test_new_code_under_load_loses_no_event_and_doubles_none(dev: Dev) -> None:
     appended, enough = [], threading.Event()
 

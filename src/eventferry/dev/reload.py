@@ -150,6 +150,7 @@ class Reload:
 
     def _thread(self, wait: Callable[[], object], then: Ended | ServerEnded) -> None:
         def waiting() -> None:
+            _leave_signals_to_main()
             wait()
             self._happened.put(then)
 
@@ -195,6 +196,7 @@ class Reload:
         stop, failed = Stop(), []
 
         def watching() -> None:
+            _leave_signals_to_main()
             only = Filter(extra_extensions=[".toml"])
             try:
                 for found in watch(
@@ -216,6 +218,11 @@ class Reload:
         finally:
             stop.is_asked.set()
             thread.join()
+
+
+def _leave_signals_to_main() -> None:
+    """In a thread: a signal that it takes would not wake the main one, which has to act on it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 @dataclass(frozen=True, slots=True)
