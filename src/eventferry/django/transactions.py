@@ -52,7 +52,7 @@ class DjangoTransactions:
             conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             try:
                 with _atomic(self._alias):
-                    with _discarded_if_lost(wrapper), conn.transaction(), _kept_open(wrapper):
+                    with conn.transaction(), _kept_open(wrapper):
                         yield conn
                         _require_commit(wrapper)
                     hooks, wrapper.run_on_commit = wrapper.run_on_commit, []
@@ -156,17 +156,6 @@ def _drivers_errors() -> Iterator[None]:
         yield
     except django.db.Error as error:
         raise error.__cause__ or error from None
-
-
-@contextmanager
-def _discarded_if_lost(wrapper: Any) -> Iterator[None]:
-    """Closes a connection that was lost: else Django would connect anew, just to roll back."""
-    try:
-        yield
-    except BaseException:
-        if wrapper.connection.closed:
-            wrapper.close()
-        raise
 
 
 @contextmanager
