@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import psycopg
 import sqlalchemy
@@ -44,7 +44,7 @@ class Client:
             self._stack.enter_context(self._runner)
         self.store = self.open_store(url)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,6 +86,7 @@ class SessionClient(Client):
     """
 
     def __init__(self, form: str, url: str) -> None:
+        self.form = form
         self._kind, _, driver = form.partition(" on ")
         is_async = self._kind.startswith("Async")
         super().__init__("async" if is_async else "sync", url)

@@ -41,6 +41,7 @@ NAMES = {
     "aiter": "iter",
     "anext": "next",
     "async_driver_connection": "driver_connection",
+    "async_give_up": "give_up",
     "asynccontextmanager": "contextmanager",
     "enter_async_context": "enter_context",
     "push_async_callback": "callback",

@@ -17,11 +17,11 @@ from eventferry.connection import is_a
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from django.db.backends.base.base import BaseDatabaseWrapper
-    from django.utils.connection import ConnectionProxy
     import sqlalchemy
     import sqlalchemy.ext.asyncio
     import sqlalchemy.orm
+    from django.db.backends.base.base import BaseDatabaseWrapper
+    from django.utils.connection import ConnectionProxy
 
     CallerConnection: TypeAlias = (
         psycopg.Connection[Any]
@@ -77,6 +77,23 @@ async def async_driver_connection(
         driver = await given.run_sync(lambda it: begun(it).connection.driver_connection)
         return driver if isinstance(driver, psycopg.AsyncConnection) else given
     raise _refusal(connection)
+
+
+def give_up(connection: CallerConnection) -> None:
+    """Tells SQLAlchemy that the driver's connection is lost.
+
+    Else it would find out when it rolls back, and raise that instead of what has happened.
+    """
+    given = _unscoped(connection)
+    if is_a(given, "sqlalchemy.orm", "Session") or is_a(given, "sqlalchemy", "Connection"):
+        begun(given).invalidate()
+
+
+async def async_give_up(connection: AsyncCallerConnection) -> None:
+    """The same for `AsyncEventStore`."""
+    given = _unscoped(connection)
+    if is_a(given, "sqlalchemy.ext.asyncio", "AsyncSession", "AsyncConnection"):
+        await given.run_sync(lambda it: begun(it).invalidate())
 
 
 def has_ended(connection: CallerConnection | AsyncCallerConnection) -> bool:

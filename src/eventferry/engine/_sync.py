@@ -91,7 +91,7 @@ class Context:
 
     @property
     def session(self) -> Session:
-        """The batch's transaction as a session of SQLAlchemy (`pip install "eventferry[sqlalchemy]"`).
+        """The batch's transaction as a session of SQLAlchemy, with the extra `sqlalchemy`.
 
         One for the batch. After each event it writes what it holds, and its objects expire. Its
         `commit()` writes too, but commits nothing. Don't roll it back or close it;

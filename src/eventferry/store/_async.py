@@ -26,7 +26,7 @@ from psycopg.types.uuid import UUIDBinaryLoader
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from eventferry import migration, sql
-from eventferry.caller import async_driver_connection, has_ended
+from eventferry.caller import async_driver_connection, async_give_up, has_ended
 from eventferry.connection import (
     PREPARE_THRESHOLD,
     how_to_create,
@@ -314,7 +314,11 @@ class AsyncEventStore:
         with translated(self._shown):
             driver = await async_driver_connection(connection)
             if isinstance(driver, AsyncConnection):
-                yield _Native(driver)
+                try:
+                    yield _Native(driver)
+                finally:
+                    if driver.broken:
+                        await async_give_up(connection)
             else:
                 from eventferry.store._foreign import AsyncForeign
 

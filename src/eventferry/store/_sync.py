@@ -27,7 +27,7 @@ from psycopg.types.uuid import UUIDBinaryLoader
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from eventferry import migration, sql
-from eventferry.caller import driver_connection, has_ended
+from eventferry.caller import driver_connection, give_up, has_ended
 from eventferry.connection import (
     PREPARE_THRESHOLD,
     how_to_create,
@@ -311,7 +311,11 @@ class EventStore:
         with translated(self._shown):
             driver = driver_connection(connection)
             if isinstance(driver, Connection):
-                yield _Native(driver)
+                try:
+                    yield _Native(driver)
+                finally:
+                    if driver.broken:
+                        give_up(connection)
             else:
                 from eventferry.store._foreign import Foreign
 
