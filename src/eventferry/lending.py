@@ -30,7 +30,9 @@ try:
     from sqlalchemy.orm import Session
     from sqlalchemy.pool import NullPool
 except ImportError as error:
-    raise ImportError('SQLAlchemy is missing: pip install "eventferry[sqlalchemy]"') from error
+    raise ImportError(
+        'SQLAlchemy with asyncio is missing: pip install "eventferry[sqlalchemy]"'
+    ) from error
 
 __all__ = ["AsyncLoan", "AsyncSession", "Loan", "Session"]
 

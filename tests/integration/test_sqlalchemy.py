@@ -273,6 +273,24 @@ def test_nothing_of_it_is_imported_by_who_does_not_use_it() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_a_session_needs_no_asyncio(url: str) -> None:
+    """Whose extra, greenlet, is not there where SQLAlchemy has been installed without it."""
+    program = (
+        "import sys\n"
+        "sys.modules['greenlet'] = None\n"
+        "from eventferry import Event, EventStore\n"
+        "from sqlalchemy import create_engine\n"
+        "from sqlalchemy.orm import Session\n"
+        "for driver in ('psycopg', 'psycopg2'):\n"
+        "    url = sys.argv[1].replace('postgresql:', f'postgresql+{driver}:')\n"
+        "    with Session(create_engine(url)) as session:\n"
+        "        EventStore().append('users-stream', Event(driver), connection=session)\n"
+        "        session.commit()\n"
+    )
+    subprocess.run([sys.executable, "-c", program, url], check=True)
+    assert types(url) == ["psycopg", "psycopg2"]
+
+
 def test_who_lacks_it_is_told_what_to_install() -> None:
     program = (
         "import sys\n"

@@ -15,6 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 from eventferry import AsyncContext, Context, End, Event, RecordedEvent, TransactionLost
 from eventferry.sqlalchemy import session as session_of
+from eventferry.testing import ServiceUnderTest
 from tests.blocking import FORMS, Form
 from tests.pgbouncer import runs_through_pgbouncer_too
 from tests.services import Service, numbered, query, terminate
@@ -41,6 +42,11 @@ NOTES = """
     )"""
 
 Work = Callable[[RecordedEvent, Session, Any], Any]
+
+
+@pytest.fixture(scope="session")
+def eventferry_schema() -> str:
+    return NOTES
 
 
 @pytest.fixture
@@ -121,6 +127,17 @@ def test_what_is_added_is_gone_with_its_event(users: Service, form: Form) -> Non
     assert users.run("reader").end is End.FAILED
     assert noted(users) == [1, 2]
     assert users.checkpoint("reader") == users.positions(STREAM)[1]
+
+
+def test_crashes_around_an_event_double_and_lose_nothing(
+    eventferry_service: ServiceUnderTest, form: Form
+) -> None:
+    def work(event: RecordedEvent, session: Session, context: Any) -> None:
+        note(event, session, context)
+        session.commit()
+        session.execute(sa.update(Note).values(text=Note.text + "+"))
+
+    eventferry_service.run_with_crashes(handler(form, work), numbered(2))
 
 
 def test_an_error_of_the_flush_is_blamed_on_the_event_that_has_added(

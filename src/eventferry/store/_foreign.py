@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 import msgspec
 from psycopg import sql as pgsql
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from eventferry import sql
 from eventferry.caller import begun
@@ -26,6 +25,9 @@ from eventferry.event import RecordedEvent
 from eventferry.store import _row
 from eventferry.store._horizon import Stream
 from eventferry.store._row import Row
+
+if TYPE_CHECKING:  # it needs greenlet, which not everybody has who uses `Session`
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 P = ParamSpec("P")
 T = TypeVar("T")
