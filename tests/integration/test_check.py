@@ -15,6 +15,7 @@ import pytest
 
 from eventferry import Context, EventStore, RecordedEvent
 from eventferry.cli.finding import Limits, findings
+from eventferry.migration import known
 from eventferry.status import ProjectionStatus, StreamStatus
 from tests.command_line import CommandLine, Done
 from tests.conftest import MakeDatabase
@@ -100,8 +101,9 @@ def test_each_store_and_each_mode_is_spelled_out(check: Checked) -> None:
         local, shared, *projections = done.out.splitlines()[:5]
         for line, store, most in ((local, "local", 25), (shared, "shared", 13)):
             assert line.startswith(f"{store} store postgresql://")
+            schema = f"schema {known()[-1].number:04}"
             assert re.search(
-                rf": schema 0006, \d+ of \d+ connections open; a worker opens up to {most}$", line
+                rf": {schema}, \d+ of \d+ connections open; a worker opens up to {most}$", line
             )
         assert projections == [
             f"ferry: producing, on demand, run by {ran}",
