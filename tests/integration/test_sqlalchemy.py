@@ -258,7 +258,7 @@ async def test_a_session_of_the_other_form_is_refused_in_words(url: str) -> None
 
 def test_a_session_to_another_database_is_refused_in_words() -> None:
     with (
-        sa.create_engine("sqlite://").connect() as conn,
+        sa.create_engine("sqlite://", poolclass=sa.NullPool).connect() as conn,
         pytest.raises(TypeError, match=r"a store is a PostgreSQL, .* is to sqlite"),
     ):
         EventStore().append(STREAM, Event("A"), connection=conn)
