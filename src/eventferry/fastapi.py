@@ -9,7 +9,7 @@ told of what could still fail; it is rolled back if the route raises, an HTTPExc
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from eventferry import starlette
@@ -17,6 +17,7 @@ from eventferry.starlette import EventFerry
 
 try:
     from fastapi import Depends
+    from fastapi.concurrency import contextmanager_in_threadpool
     from fastapi.requests import HTTPConnection
 except ImportError as error:
     raise ImportError('FastAPI is missing: pip install "eventferry[fastapi]"') from error
@@ -29,8 +30,9 @@ async def _begin_async(connection: HTTPConnection) -> AsyncIterator[starlette.As
         yield transaction
 
 
-def _begin(connection: HTTPConnection) -> Iterator[starlette.Transaction]:
-    with _ferry_of(connection).transaction() as transaction:
+async def _begin(connection: HTTPConnection) -> AsyncIterator[starlette.Transaction]:
+    ferry = _ferry_of(connection)
+    async with ferry._turn(), contextmanager_in_threadpool(ferry.transaction()) as transaction:
         yield transaction
 
 

@@ -157,6 +157,7 @@ class EventFerry:
         config = self._config()
         if self._migrates:
             await asyncio.to_thread(_migrate, config)
+        self._turns = asyncio.Semaphore(self._pool_size)  # of this loop
         async with AsyncExitStack() as stack:
             stack.callback(self._forget)
             self._opened = await stack.enter_async_context(
@@ -201,6 +202,30 @@ class EventFerry:
                     pool.drain()
                     conn = stack.enter_context(PoolTransactions(pool).begin())
             yield Transaction(conn)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The right to one of the connections of `transaction`.
+
+        For who enters that in one thread and goes on in another: if many waited for a connection
+        in threads, those who have one would get no thread to go on in.
+
+        Raises:
+            StoreUnavailable: others have all connections for too long.
+        """
+        patience_s, turns = self._pools.handlers.timeout, self._turns
+        try:
+            async with asyncio.timeout(patience_s):
+                await turns.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"{self._pools.shown('local')} gave no connection: {self._pool_size} requests have "
+                f"had a transaction each for {patience_s:g} s"
+            ) from error
+        try:
+            yield
+        finally:
+            turns.release()
 
     async def readyz(self, request: Request) -> JSONResponse:
         """A route for readiness probes: `app.add_route("/readyz", ferry.readyz)`.

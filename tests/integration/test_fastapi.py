@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from fastapi import BackgroundTasks, FastAPI, HTTPException, WebSocket
@@ -169,6 +170,27 @@ def test_requests_share_connections(users: Service, path: str) -> None:
             assert client.post(path, json={"name": f"user {number:02}"}).status_code == 200
 
     assert query(users.local_url, "SELECT count(DISTINCT pid) FROM users") == [(1,)]
+
+
+@EVERY_WAY
+def test_more_requests_than_connections_and_threads_wait_for_each_other(
+    users: Service, path: str
+) -> None:
+    """Who has a connection needs a thread to go on: who waits for one must not take the last."""
+    app = app_of(users, pool_size=2)
+    names = [f"user {n}" for n in range(60)]
+
+    async def register_all() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://users") as client,
+        ):
+            given = [client.post(path, json={"name": name}) for name in names]
+            return [answer.status_code for answer in await asyncio.gather(*given)]
+
+    assert asyncio.run(register_all()) == [200] * len(names)
+    assert registered(users) == (sorted(names), sorted(names))
 
 
 def test_what_goes_on_after_the_answer_does_not_get_into_the_transaction_of_another(
@@ -477,11 +499,14 @@ def test_a_store_that_is_full_is_told_in_our_words(users: Service) -> None:
 
     async def use() -> None:
         async with ferry.running():
-            ferry._pools.local.timeout = 0.01
-            async with ferry.async_transaction():
-                with pytest.raises(StoreUnavailable, match="gave no connection"):
-                    async with ferry.async_transaction():
-                        pass
+            ferry._pools.local.timeout = ferry._pools.handlers.timeout = 0.01
+            for has_one in (ferry.async_transaction, ferry._turn):
+                async with has_one():
+                    with pytest.raises(StoreUnavailable, match="gave no connection"):
+                        async with has_one():
+                            pass
+                async with has_one():
+                    pass
             with pytest.raises(RuntimeError, match="runs already"):
                 async with ferry.running():
                     pass
