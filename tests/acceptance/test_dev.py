@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from eventferry import EventStore, server_folder
+from eventferry import Event, EventStore, server_folder
 from eventferry.dev.database import create_missing
 from eventferry.embedded import EmbeddedServer
 from tests.command_line import PROGRAM, CommandLine, Done
@@ -357,6 +357,18 @@ def test_other_terminals_and_tests_source_their_urls(dev: Dev) -> None:
             check=True,
         )
         assert [stream["name"] for stream in json.loads(done.stdout)["data"]] == streams
+
+
+def test_what_init_writes_runs_by_the_commands_that_it_says(laptop: Laptop) -> None:
+    begun = laptop.command("init", "--folder", "mail", "--json").envelope["data"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    with ServiceFolder(laptop.path / "mail", laptop).dev() as dev:
+        environ = os.environ | laptop.environ | {"PATH": path}
+        subprocess.run(["bash", "-ec", begun["next"][-1]], cwd=laptop.path, env=environ, check=True)
+        with EventStore(dev.data["local_url"]) as store:
+            store.append("mail-stream", Event("UserRegistered", {"email": "ada@example.org"}))
+        until(lambda: query(dev.data["local_url"], "SELECT email FROM welcomes"), "it is handled")
 
 
 # ---- how it begins and ends

@@ -54,7 +54,8 @@ def test_what_it_writes_can_be_tested_and_loaded(here: Path, eventferry_server_u
     assert sorted(path.name for path in here.iterdir()) == sorted(FILES)
     said, *after = out.splitlines()
     assert said.startswith("service mail: wrote projections.toml, handlers.py")
-    assert [line.split()[0] for line in after] == ["pip", "createdb", "eventferry"]
+    assert said.endswith("test_handlers.py here. What is next:")
+    assert [line.split()[0] for line in after] == ["pip", "eventferry", "."]
     tested = python(
         here,
         *("-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"),
@@ -62,7 +63,8 @@ def test_what_it_writes_can_be_tested_and_loaded(here: Path, eventferry_server_u
     )
     assert "3 passed" in tested
     loaded = "from eventferry import load; config = load(); print(config.service, config.notes)"
-    assert python(here, "-c", loaded) == "mail ()\n"
+    urls = {f"EVENTFERRY_{which}_URL": f"postgresql:///{which}" for which in ("LOCAL", "SHARED")}
+    assert python(here, "-c", loaded, **urls) == "mail ()\n"
 
 
 @pytest.mark.once

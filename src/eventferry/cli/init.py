@@ -14,7 +14,13 @@ from eventferry.cli.call import Call, command
 from eventferry.cli.report import Report, Screen
 
 PLACEHOLDER = "SERVICE"
-FILES = ("projections.toml", "handlers.py", "tables.sql", "test_handlers.py")
+FILES = (
+    "projections.toml",
+    "handlers.py",
+    "tables.sql",
+    "create_tables.py",
+    "test_handlers.py",
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,7 +49,8 @@ def add_to(app: typer.Typer) -> None:
         after = _next(folder, name)
 
         def show(screen: Screen) -> None:
-            screen.line(f"service {name}: wrote {', '.join(FILES)} in {folder}. What is next:")
+            where = "here" if folder == Path() else f"in {folder}"
+            screen.line(f"service {name}: wrote {', '.join(FILES)} {where}. What is next:")
             for line in after:
                 screen.line(f"  {line}")
 
@@ -102,9 +109,9 @@ def _write(folder: Path, name: str) -> None:
 
 def _next(folder: Path, name: str) -> list[str]:
     there = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
-    databases = f"createdb {name} && psql {name} -f tables.sql && createdb event-store"
+    stream = f"python create_tables.py && eventferry streams create {name}-stream"
     return [
-        f'{there}pip install "eventferry[testing]" && pytest',
-        f"{databases} && eventferry migrate && eventferry streams create {name}-stream",
-        "eventferry worker",
+        f'{there}pip install "eventferry[dev,testing]" && pytest',
+        "eventferry dev",
+        f"{there}. .eventferry/env.sh && {stream}  # in another terminal",
     ]
