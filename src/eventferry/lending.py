@@ -120,6 +120,8 @@ class Loan(_Loan[Session]):
         """Writes what the sessions hold, and lets the next event see what is there then."""
         for session in self._sessions.values():
             session.flush()
+            if session.in_nested_transaction():  # else the close would roll back to its savepoint
+                session.commit()
             session.expire_all()
 
     def close(self) -> None:
@@ -155,6 +157,8 @@ class AsyncLoan(_Loan[AsyncSession]):
         """Writes what the sessions hold, and lets the next event see what is there then."""
         for session in self._sessions.values():
             await session.flush()
+            if session.in_nested_transaction():
+                await session.commit()
             session.expire_all()
 
     async def close(self) -> None:

@@ -242,6 +242,17 @@ def test_a_savepoint_lets_a_handler_get_over_an_error(users: Service, form: Form
     assert noted(users) == [1, 2, 3]
 
 
+def test_a_savepoint_that_is_left_open_loses_nothing(users: Service, form: Form) -> None:
+    def work(event: RecordedEvent, session: Session, context: Any) -> None:
+        session.begin_nested()
+        note(event, session, context)
+
+    users.consuming("reader", handler(form, work), STREAM)
+    users.append(STREAM, numbered(3))
+    assert users.run("reader").handled == 3
+    assert noted(users) == [1, 2, 3]
+
+
 def test_an_event_sees_what_the_others_have_changed_meanwhile(users: Service, form: Form) -> None:
     """Objects expire after each event, though the session is the batch's."""
     users.execute("INSERT INTO notes VALUES (0, 'old', '{}')")
