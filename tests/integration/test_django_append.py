@@ -187,6 +187,8 @@ def test_the_isolation_of_the_settings_counts(url: str) -> None:
 def test_transactions_by_hand_are_djangos_own_matter(url: str) -> None:
     with under_django(tables=False, default=database(url, AUTOCOMMIT=False)):
         append(STREAM, Event("Noted", {"n": 1}))
+        with pytest.raises(UnknownStream):
+            append("no-such-stream", Event("Noted"))
         transaction.rollback()
         append(STREAM, Event("Noted", {"n": 2}))
         transaction.commit()

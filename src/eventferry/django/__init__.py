@@ -63,7 +63,8 @@ def append(
         # as after any statement that has failed: else who swallows the error commits nothing,
         # and is not told so
         driver = connection.connection
-        if driver is not None and driver.info.transaction_status == TransactionStatus.INERROR:
+        is_broken = driver and driver.info.transaction_status == TransactionStatus.INERROR
+        if is_broken and connection.in_atomic_block:
             transaction.set_rollback(True, using=using)
         raise
 
