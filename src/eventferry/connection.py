@@ -128,7 +128,10 @@ def drivers_error(error: Exception) -> psycopg.Error | None:
         if (value := next((v for name in names if (v := getattr(said, name, None))), None))
     }
     state = getattr(orig, "pgcode", None)
-    kind = psycopg.OperationalError if state is None else pg.lookup(state)
+    try:
+        kind = psycopg.OperationalError if state is None else pg.lookup(state)
+    except KeyError:  # a trigger may raise a state of its own
+        kind = psycopg.DatabaseError
     return kind(str(orig), info=fields)
 
 

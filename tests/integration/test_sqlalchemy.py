@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -164,6 +166,22 @@ def test_errors_of_every_driver_mean_the_same(client: SessionClient) -> None:
         store.append(STREAM, Event("A"), connection=conn)
 
     refused(StoreUnavailable, "is not available just now", lose)
+
+
+def test_an_error_that_is_nobodys_but_the_databases_is_left_as_it_is(
+    client: SessionClient,
+) -> None:
+    with psycopg.connect(client.url) as conn:
+        conn.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$BEGIN RAISE 'a rule of ours' USING ERRCODE = 'XX123'; END$$"
+        )
+        conn.execute(
+            f'CREATE TRIGGER rule BEFORE INSERT ON streams."{STREAM}" '
+            "FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    with pytest.raises((psycopg.Error, DBAPIError), match="a rule of ours"):
+        client.store.append(STREAM, Event("A"))
 
 
 class _Unchecked(Event):
