@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,8 +50,10 @@ class Patience:
     _pause_s: float = SHORTEST_S
 
     def __post_init__(self) -> None:
-        if not self.timeout_s >= 0:
-            raise ValueError(f"timeout must be 0 seconds or more, not {self.timeout_s!r}")
+        if not 0 <= self.timeout_s < math.inf:
+            raise ValueError(
+                f"timeout must be a number of seconds, 0 or more, not {self.timeout_s!r}"
+            )
         self._until = time.monotonic() + self.timeout_s
 
     @property
