@@ -181,6 +181,8 @@ class EventFerry:
             with _beginning(store):
                 try:
                     conn = await stack.enter_async_context(AsyncPoolTransactions(pool).begin())
+                except PoolTimeout:
+                    raise
                 except psycopg.OperationalError:  # of the time before the store was restarted
                     await pool.drain()
                     conn = await stack.enter_async_context(AsyncPoolTransactions(pool).begin())
@@ -198,6 +200,8 @@ class EventFerry:
             with _beginning(store):
                 try:
                     conn = stack.enter_context(PoolTransactions(pool).begin())
+                except PoolTimeout:
+                    raise
                 except psycopg.OperationalError:
                     pool.drain()
                     conn = stack.enter_context(PoolTransactions(pool).begin())

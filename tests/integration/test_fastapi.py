@@ -512,3 +512,39 @@ def test_a_store_that_is_full_is_told_in_our_words(users: Service) -> None:
                     pass
 
     asyncio.run(use())
+
+
+def test_who_waits_in_vain_takes_no_connection_from_the_others(users: Service) -> None:
+    """A pool that is full has no connections of the time before a restart."""
+    ferry = EventFerry(users.config, pool_size=1)
+    pid = "SELECT pg_backend_pid()"
+
+    async def async_pids() -> list[Any]:
+        async with ferry.async_transaction() as holder:
+            cursor = await holder.connection.execute(pid)
+            before = await cursor.fetchone()
+            ferry._pools.local.timeout = 0.01
+            with pytest.raises(StoreUnavailable):
+                async with ferry.async_transaction():
+                    pass
+        ferry._pools.local.timeout = PATIENCE_S
+        async with ferry.async_transaction() as next_one:
+            cursor = await next_one.connection.execute(pid)
+            return [before, await cursor.fetchone()]
+
+    def pids() -> list[Any]:
+        with ferry.transaction() as holder:
+            before = holder.connection.execute(pid).fetchone()
+            ferry._pools.handlers.timeout = 0.01
+            with pytest.raises(StoreUnavailable), ferry.transaction():
+                pass
+        ferry._pools.handlers.timeout = PATIENCE_S
+        with ferry.transaction() as next_one:
+            return [before, next_one.connection.execute(pid).fetchone()]
+
+    async def use() -> None:
+        async with ferry.running():
+            for before, after in (await async_pids(), await asyncio.to_thread(pids)):
+                assert before == after
+
+    asyncio.run(use())
