@@ -231,7 +231,7 @@ def ask_and_kill(deployment: Deployment, customer_id: str) -> dict[str, set[str]
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("service", ["users", "billing"])
+@pytest.mark.parametrize("service", READY)
 def test_its_own_tests_succeed(service: str, databases: Databases, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLES / service, tmp_path, dirs_exist_ok=True)
     environ = ENVIRON | {"EVENTFERRY_TEST_URL": databases.url}
