@@ -32,7 +32,7 @@ def find(path: Path | str | None, environ: Mapping[str, str]) -> Path:
         return file
     advice = (
         f"Go to your service's folder, or name the file with --config or {FILE_VARIABLE}, "
-        f'or write a {FILE_NAME}; its first line is: service = "name-of-your-service"'
+        "or begin a service: `eventferry init`"
     )
     looked = f"there is no {FILE_NAME}, and no pyproject.toml with [tool.eventferry]"
     raise ConfigurationError([f"{looked}, in {here} or a folder above it. {advice}"])

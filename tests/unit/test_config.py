@@ -285,7 +285,7 @@ def test_no_file_says_where_it_was_looked_for_and_how_to_begin(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigurationError) as caught:
         config.load(environ=URLS)
-    for part in (str(tmp_path), "--config", "EVENTFERRY_CONFIG", 'service = "name-of-your'):
+    for part in (str(tmp_path), "--config", "EVENTFERRY_CONFIG", "`eventferry init`"):
         assert part in str(caught.value)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -67,3 +69,9 @@ def test_what_is_no_postgresql_is_a_mistake(entry: dict[str, Any], mistake: str)
         pytest.raises(ConfigurationError, match=rf"settings\.DATABASES\['default'\]: .*{mistake}"),
     ):
         url("default")
+
+
+def test_who_lacks_django_is_told_what_to_install() -> None:
+    program = "import sys; sys.modules['django'] = None; import eventferry.django"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert b'pip install "eventferry[django]"' in done.stderr

@@ -12,13 +12,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import connections, transaction
 from psycopg.pq import TransactionStatus
 
-from eventferry.django.hosting import alias
 from eventferry.errors import TransactionRequired
 from eventferry.event import Event
 from eventferry.store import Appended, EventStore
+
+try:
+    from django.db import connections, transaction
+except ImportError as error:
+    raise ImportError('Django is missing: pip install "eventferry[django]"') from error
+
+from eventferry.django.hosting import alias
 
 __all__ = ["append"]
 
