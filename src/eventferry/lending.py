@@ -59,12 +59,11 @@ class _Loan(Generic[S]):
         """
         if self._is_over:
             raise TransactionLost("the batch of this session is over: use a session in its handler")
-        token, before = _BORROWER.set(self), self.is_rolled_back
+        token = _BORROWER.set(self)
         try:
             yield
         finally:
             _BORROWER.reset(token)
-            self.is_rolled_back = before  # an engine rolls back what it has asked the server
 
     def _made(self, factory: Callable[..., Any], bind: Engine | AsyncEngine) -> Any:
         """Its session, with all that it maps on the batch's connection; None: it makes no such."""
@@ -81,6 +80,11 @@ class _Loan(Generic[S]):
         lent._prepared = conn._prepared  # statements live as long as the server connection
         lent._adapters = AdaptersMap(adapters)
         self._lent.append(lent)
+
+    def rolled_back(self) -> None:
+        """A session has, unless it is but the engine, after what it has asked the server."""
+        if _BORROWER.get(None) is None:
+            self.is_rolled_back = True
 
     @contextmanager
     def _taken_back(self) -> Iterator[Iterable[S]]:
@@ -179,7 +183,7 @@ class _Lent(psycopg.Connection[Any]):
 
     def rollback(self) -> None:
         """The batch rolls it back."""
-        self.loan.is_rolled_back = True
+        self.loan.rolled_back()
 
     def close(self) -> None:
         """The batch's connection stays open."""
@@ -197,7 +201,7 @@ class _AsyncLent(psycopg.AsyncConnection[Any]):
 
     async def rollback(self) -> None:
         """The batch rolls it back."""
-        self.loan.is_rolled_back = True
+        self.loan.rolled_back()
 
     async def close(self) -> None:
         """The batch's connection stays open."""

@@ -13,7 +13,15 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
-from eventferry import AsyncContext, Context, End, Event, RecordedEvent, TransactionLost
+from eventferry import (
+    AsyncContext,
+    Context,
+    End,
+    Event,
+    RecordedEvent,
+    TransactionLost,
+    lending,
+)
 from eventferry.sqlalchemy import session as session_of
 from eventferry.testing import ServiceUnderTest
 from tests.blocking import FORMS, Form
@@ -213,6 +221,24 @@ def test_who_rolls_the_session_back_loses_the_event_and_no_other(
     assert failure.failing_position == users.positions(STREAM)[1]
     assert "TransactionLost" in str(failure.error)
     assert noted(users) == [1]
+
+
+def test_a_rollback_counts_while_the_engine_asks_the_server_what_it_is(users: Service) -> None:
+    """The engine rolls back what it has asked, and that is no matter of the handler's."""
+
+    async def handle(event: RecordedEvent, context: AsyncContext) -> None:
+        await context.session.run_sync(lambda session: note(event, session, context))
+        await context.session.flush()
+        lending._async_engine.cache_clear()
+        other = session_of(context, async_sessionmaker())
+        await asyncio.gather(other.execute(sa.text("SELECT")), context.session.rollback())
+
+    users.consuming("reader", handle, STREAM, attempts=1)
+    users.append(STREAM, numbered(1))
+    ended = users.run("reader")
+    assert ended.end is End.FAILED
+    assert "TransactionLost" in str(ended.error)
+    assert noted(users) == []
 
 
 @pytest.mark.parametrize("statement", ["COMMIT", "ROLLBACK"])
