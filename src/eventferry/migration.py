@@ -53,6 +53,11 @@ class Migration:
     breaking: bool
     statements: tuple[LiteralString, ...]
 
+    @property
+    def record(self) -> tuple[int, str, bool, str]:
+        """What a store remembers of it, as `record_migration` takes it."""
+        return self.number, self.name, self.breaking, version("eventferry")
+
 
 @cache
 def known() -> tuple[Migration, ...]:
@@ -143,10 +148,7 @@ def _apply_pending(conn: psycopg.Connection[Any], store: str, upto: int) -> list
     for migration in pending:
         for statement in migration.statements:
             conn.execute(statement, prepare=False)
-        conn.execute(
-            sql.query("record_migration"),
-            (migration.number, migration.name, migration.breaking, version("eventferry")),
-        )
+        conn.execute(sql.query("record_migration"), migration.record)
     return pending
 
 

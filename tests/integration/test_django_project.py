@@ -14,6 +14,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import psycopg
 import pytest
 
 from eventferry import Event, EventStore, migrate
@@ -175,6 +176,15 @@ def test_other_databases_stay_as_they_are(new: Project, databases: Databases) ->
 def test_the_sql_of_a_migration_can_be_read(new: Project) -> None:
     assert "CREATE TABLE eventferry.store" in new.manage("sqlmigrate", "eventferry", "0001")
     assert "eventferry.create_stream('orders-stream'" in new.manage("sqlmigrate", "shop", "0001")
+
+
+def test_who_applies_that_sql_by_hand_has_the_same_store(new: Project) -> None:
+    for one in known():
+        said = new.manage("sqlmigrate", "eventferry", f"{one.number:04}")
+        with psycopg.connect(new.local_url, autocommit=True) as conn:
+            conn.execute(said.encode())
+    assert "up to date" in new.manage("eventferry", "migrate", "--local")
+    assert query(new.local_url, "SELECT service, kind FROM eventferry.store") == [("shop", "local")]
 
 
 # ---- the command line

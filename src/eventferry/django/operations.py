@@ -15,7 +15,7 @@ from django.db import router
 from django.db.migrations.exceptions import IrreversibleError
 from django.db.migrations.operations.base import Operation
 
-from eventferry import migration
+from eventferry import migration, sql
 from eventferry.config import load
 from eventferry.connection import translated
 from eventferry.django.checking import NOWHERE
@@ -68,7 +68,7 @@ class CreateStream(_InLocalStore):
     def apply(self, schema_editor: Any) -> None:
         """Creates it, in the transaction of the migration."""
         if schema_editor.collect_sql:
-            schema_editor.execute("SELECT eventferry.create_stream(%s)", [self.name])
+            schema_editor.execute(sql.query("create_stream"), [self.name, self.description])
             return
         with schema_editor.connection.wrap_database_errors:
             EventStore().create_stream(
@@ -102,14 +102,16 @@ class MigrateLocalStore(_InLocalStore):
 
     def apply(self, schema_editor: Any) -> None:
         """Applies it, in the transaction of Django's migration."""
+        service = load(defaults=NOWHERE, import_handlers=False).service
         if schema_editor.collect_sql:
             (one,) = (m for m in migration.known() if m.number == self.number)
             for statement in one.statements:
                 schema_editor.execute(statement, params=None)
+            schema_editor.execute(sql.query("record_migration"), one.record)
+            schema_editor.execute(sql.query("claim_store"), ("local", service))
             return
         connection = schema_editor.connection
         store = f"settings.DATABASES[{connection.alias!r}]"
-        service = load(defaults=NOWHERE, import_handlers=False).service
         connection.ensure_connection()
         with translated(store):
             # begins Django's transaction: else the one in `apply` would be it, and commit it
