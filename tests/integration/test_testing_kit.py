@@ -518,6 +518,8 @@ def project(tmp_path: Path, eventferry_server_url: str) -> Project:
 def test_the_project_s_configuration_runs_on_the_stores_of_the_test(project: Project) -> None:
     said = project.test(
         """
+import pytest
+
 def test_it(eventferry_service):
     registered = Event("UserRegistered", {"email": "a@b.c"})
     eventferry_service.append("users-stream", registered, Event("Other"), environment="shared")
@@ -536,13 +538,19 @@ def test_a_projection_of_it(eventferry_service):
     given = eventferry_service.given(Event("UserRegistered", {"email": "d@e.f"}), Event("Other"))
     given.when_handled_by("welcome-projection").then("SELECT email FROM welcomes", "d@e.f")
 
+@pytest.mark.parametrize("place", [{"stream": "user-stream"}, {"environment": "local"}])
+def test_what_it_does_not_read(eventferry_service, place):
+    given = eventferry_service.given(Event("UserRegistered"), **place)
+    with pytest.raises(ValueError, match="reads users-stream of the shared store, and gets noth"):
+        given.when_handled_by("welcome-projection")
+
 def test_crashes(eventferry_service):
     events = [Event("Other"), Event("UserRegistered", {"email": "d@e.f"})]
     eventferry_service.run_with_crashes("welcome-projection", events)
 """
     )
 
-    assert "3 passed" in said, said
+    assert "5 passed" in said, said
 
 
 @pytest.mark.once

@@ -76,6 +76,7 @@ class Scenario:
             ConfigurationError: events can't be given to it; or a projection's name is given, and
                 there is no configuration.
             UnknownProjection: the configuration has none of this name.
+            ValueError: what is given is nowhere that the projection reads.
         """
         self._service._handle(handler, self._given)
         return Outcome(self._service)

@@ -7,7 +7,7 @@ a failing handler is tried once, and its exception is the test's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -324,12 +324,15 @@ class ServiceUnderTest:
         self._run(self._plain, [projection])
 
     def _append(self, projection: Projection, given: Sequence[Given]) -> None:
-        for one in given:
+        places = [
+            (one.stream or self._only(projection), one.environment or projection.environment)
+            for one in given
+        ]
+        if self.local_url != self.shared_url:  # else both environments are the same one
+            _require_read(projection, places)
+        for one, (stream, where) in zip(given, places, strict=True):
             self.append(
-                one.stream or self._only(projection),
-                one.events,
-                environment=one.environment or projection.environment,
-                expected_version=one.expected_version,
+                stream, one.events, environment=where, expected_version=one.expected_version
             )
 
     def _only(self, projection: Projection) -> str:
@@ -352,3 +355,17 @@ class ServiceUnderTest:
                 self._failure = failure_of(end, raised.get(name))
                 break
         return ended
+
+
+def _require_read(projection: Projection, places: Collection[tuple[str, str]]) -> None:
+    """Refuses streams and environments of which the projection gets nothing."""
+    reads = [(stream, projection.environment) for stream in projection.streams]
+    if places and set(places).isdisjoint(reads):
+        raise ValueError(
+            f"{projection.name} reads {_named(reads)}, and gets nothing of what is given in "
+            f"{_named(places)}: leave out stream= and environment=, or correct them"
+        )
+
+
+def _named(places: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{stream} of the {where} store" for stream, where in places)
