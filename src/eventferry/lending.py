@@ -27,7 +27,7 @@ try:
     from sqlalchemy import Engine, PoolProxiedConnection, create_engine, event
     from sqlalchemy.exc import ArgumentError
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, SessionTransaction
     from sqlalchemy.pool import NullPool
 except ImportError as error:
     raise ImportError(
@@ -71,6 +71,22 @@ class _Loan(Generic[S]):
             return factory(bind=bind, binds=None, twophase=False)
         except ArgumentError:
             return None
+
+    def _watch(self, session: Session) -> None:
+        """Hears of a rollback, or a close before a commit, that has nothing to tell the server."""
+        is_committed = False
+
+        @event.listens_for(session, "after_commit")
+        def committed(_: Session) -> None:
+            nonlocal is_committed
+            is_committed = True
+
+        @event.listens_for(session, "after_transaction_end")
+        def ended(_: Session, transaction: SessionTransaction) -> None:
+            nonlocal is_committed
+            if transaction.parent is None:
+                self.is_rolled_back |= not is_committed
+                is_committed = False
 
     def lend(self, lent: _Lent | _AsyncLent, adapters: AdaptersMap) -> None:
         """Sets up a connection of a session; `adapters`: SQLAlchemy's."""
@@ -117,6 +133,7 @@ class Loan(_Loan[Session]):
             made = self._made(factory, _bound(_engine(*_database(self)), self))
             if not isinstance(made, Session):
                 raise TypeError(_WANTED.format("def", "sqlalchemy.orm.Session", factory))
+            self._watch(made)
             self._sessions[factory] = made
         return cast(S, self._sessions[factory])
 
@@ -154,6 +171,7 @@ class AsyncLoan(_Loan[AsyncSession]):
             if not isinstance(made, AsyncSession):
                 wanted = "sqlalchemy.ext.asyncio.AsyncSession"
                 raise TypeError(_WANTED.format("async def", wanted, factory))
+            self._watch(made.sync_session)
             self._sessions[factory] = made
         return cast(S, self._sessions[factory])
 
