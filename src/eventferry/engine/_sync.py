@@ -50,7 +50,12 @@ TRANSACTION_ENDED = (
     "the transaction of the batch has ended before its checkpoint moved: the handler has committed "
     "it, or rolled it back, or has changed the checkpoint. Leave context.connection's transaction "
     "to eventferry; for a part that may fail on its own, use "
-    "`with context.connection.transaction():`, or of a session `with session.begin_nested():`"
+    "`with context.connection.transaction():`"
+)
+SESSION_ENDED = (
+    "the handler has rolled back a session of its batch, or closed it before a commit, as `with "
+    "context.session:` does, so nothing of the batch can be committed. Leave the session's end to "
+    "eventferry; for a part that may fail on its own, use `with session.begin_nested():`"
 )
 
 
@@ -483,7 +488,7 @@ def _settle(context: Context) -> None:
         if not loan.is_rolled_back:
             loan.flush()
         if loan.is_rolled_back:
-            raise TransactionLost(TRANSACTION_ENDED)
+            raise TransactionLost(SESSION_ENDED)
         _require_usable(context._connection)
 
 
