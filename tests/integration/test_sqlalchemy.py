@@ -17,7 +17,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
-from sqlalchemy.orm import Session, scoped_session, sessionmaker
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    scoped_session,
+    sessionmaker,
+)
 
 from eventferry import (
     AsyncEventStore,
@@ -109,6 +116,26 @@ def test_a_conflict_leaves_the_session_and_its_savepoint_usable(
         assert session.in_nested_transaction()
         session.commit()
     assert types(url) == ["A"]
+
+
+def test_of_a_session_with_several_binds_the_connection_is_passed(
+    url: str, sync_engine: sa.Engine
+) -> None:
+    class Base(DeclarativeBase):
+        pass
+
+    class User(Base):
+        __tablename__ = "users"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    Base.metadata.create_all(sync_engine)
+    with Session(binds={User: sync_engine}) as session:
+        session.add(User(id=1))
+        one = session.connection(bind_arguments={"mapper": User})
+        EventStore().append(STREAM, [Event("A"), Event("B")], connection=one)
+        assert types(url) == []
+        session.commit()
+    assert types(url) == ["A", "B"]
 
 
 @pytest.mark.parametrize("count", [1, 2])
