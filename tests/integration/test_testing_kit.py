@@ -632,6 +632,25 @@ def test_it(eventferry_service):
     assert "1 passed" in said, said
 
 
+def test_no_service_is_tested_with_the_handlers_of_another_one(project: Project) -> None:
+    test = """
+def test_it(eventferry_service):
+    given = eventferry_service.given(Event("UserRegistered", {"email": "a@b.c"}))
+    given.when_handled_by("welcome-projection")
+"""
+    for name, text in (
+        ("projections.toml", CONFIGURATION),
+        ("handlers.py", HANDLERS),
+        ("test_other.py", f"from eventferry import Event\n{test}"),
+    ):
+        project.write(f"other/{name}", text)
+
+    said = project.test(test)
+
+    assert "1 failed, 1 passed" in said, said
+    assert "another service's tests have imported theirs first" in said
+
+
 @pytest.mark.once
 def test_the_tables_can_be_made_by_a_function_once(project: Project) -> None:
     project.write(

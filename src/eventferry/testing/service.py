@@ -18,6 +18,7 @@ from typing import Any
 import psycopg
 
 from eventferry.config import Config
+from eventferry.config_file import nearest
 from eventferry.ended import End, Ended
 from eventferry.errors import ConfigurationError, UnknownStream
 from eventferry.event import Event, RecordedEvent
@@ -90,7 +91,9 @@ class ServiceUnderTest:
         if self._file is None:
             raise ConfigurationError([NO_CONFIGURATION])
         if self._loaded is None:
-            self._loaded = self._stores.config(self._file, import_handlers=True)
+            loaded = self._stores.config(self._file, import_handlers=True)
+            _require_own_modules(loaded)
+            self._loaded = loaded
         return self._loaded
 
     def create_stream(self, *names: str, environment: Environment = "local") -> None:
@@ -369,3 +372,19 @@ def _require_read(projection: Projection, places: Collection[tuple[str, str]]) -
 
 def _named(places: Iterable[tuple[str, str]]) -> str:
     return ", ".join(f"{stream} of the {where} store" for stream, where in places)
+
+
+def _require_own_modules(config: Config) -> None:
+    """Refuses handlers of another service, whose module of the same name was imported first."""
+    for handler in filter(None, (p.handler for p in config.projections.values())):
+        name = handler.reference.partition(":")[0]
+        own = config.folder.joinpath(*name.split(".")).with_suffix(".py")
+        found = Path(sys.modules[name].__file__ or own)
+        is_own = not own.exists() or own.samefile(found)
+        if not is_own and nearest(found.parent) not in (None, config.path):
+            mistake = (
+                f"module {name} is {found} in this process, and not {own}, as another service's "
+                "tests have imported theirs first: run pytest in each service's folder, or give "
+                "their modules names of their own"
+            )
+            raise ConfigurationError([mistake])
