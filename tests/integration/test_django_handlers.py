@@ -194,6 +194,20 @@ def test_what_waits_for_the_commit_runs_after_it_and_fails_nothing(
     assert "no mail server" in caplog.text
 
 
+def test_what_runs_on_commit_leaves_nothing_to_the_next_batch(shop: Service) -> None:
+    ran = []
+
+    def handle(event: RecordedEvent, context: Context) -> None:
+        Note.objects.create(n=event.data["n"])
+        transaction.on_commit(lambda: ran.append(event.data["n"]))
+        transaction.on_commit(lambda: transaction.set_autocommit(False))
+
+    shop.consuming("reader", handle, STREAM, batch_size=1)
+    shop.append(STREAM, numbered(3))
+    assert shop.run("reader").handled == 3
+    assert ran == [1, 2, 3]
+
+
 def test_what_waits_for_a_commit_that_does_not_come_never_runs(shop: Service) -> None:
     seen: list[int] = []
 

@@ -125,7 +125,8 @@ class DjangoTransactions:
 
     def _give_back(self, wrapper: Any, drains: int) -> None:
         driver = wrapper.connection
-        if driver is not None and driver.info.transaction_status == IDLE:
+        # autocommit: what runs on commit may have changed it, and the next batch would not commit
+        if driver and driver.autocommit and driver.info.transaction_status == IDLE:
             with self._lock:
                 if drains == self._drains:
                     self._idle.append(wrapper)
