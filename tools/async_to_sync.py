@@ -23,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
+    "src/eventferry/store/_native/_async.py": "src/eventferry/store/_native/_sync.py",
     "src/eventferry/store/_async.py": "src/eventferry/store/_sync.py",
     "src/eventferry/engine/_async.py": "src/eventferry/engine/_sync.py",
     "src/eventferry/waiting/_async.py": "src/eventferry/waiting/_sync.py",

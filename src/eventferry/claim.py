@@ -15,7 +15,7 @@ from eventferry.errors import HistoryMismatch, ProjectionError
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.registry import Registered
-from eventferry.store._async import observe
+from eventferry.store._native._async import observe
 
 
 class Outdated(Exception):

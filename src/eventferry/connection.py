@@ -3,7 +3,7 @@
 Owns the connection options, the translation of errors by SQLSTATE and constraint name, and
 the question whether an error is an outage (the store's fault, and worth another try) or not.
 Nothing here sets the state of a session: PgBouncer may hand it to somebody else. Nothing is
-prepared, until a connection of a pool is known to be direct (`store._async.configure`).
+prepared, until a connection of a pool is known to be direct (`store._native`).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from eventferry.errors import ProjectionError
 from eventferry.event import RecordedEvent
 from eventferry.pools import Pools
 from eventferry.projection import Projection
-from eventferry.store._async import event_cursor
+from eventferry.store._native._async import event_cursor
 from eventferry.store._row import select_events
 
 

@@ -20,8 +20,8 @@ from eventferry.config import Config
 from eventferry.connection import Pool, options, shown, translated
 from eventferry.errors import EventFerryError
 from eventferry.projection import Projection
-from eventferry.store._async import configure as configure_async
-from eventferry.store._sync import configure
+from eventferry.store._native._async import configure as configure_async
+from eventferry.store._native._sync import configure
 
 POOL: dict[str, Any] = {
     "min_size": 0,

@@ -10,7 +10,7 @@ from psycopg.rows import class_row
 
 from eventferry import sql
 from eventferry.connection import Pool
-from eventferry.store._async import observe
+from eventferry.store._native._async import observe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,8 @@ from eventferry.checkpoint import (
 )
 from eventferry.connection import Pool
 from eventferry.projection import Start
-from eventferry.store._async import event_cursor, horizon
 from eventferry.store._horizon import Horizon
+from eventferry.store._native._async import event_cursor, horizon
 from eventferry.store._row import COLUMNS, PAGE_BYTES, is_full, select_from
 
 Began = tuple[int, int]

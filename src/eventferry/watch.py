@@ -33,7 +33,7 @@ from eventferry import sql
 from eventferry.connection import Pool, options
 from eventferry.health import Health
 from eventferry.logline import first_line
-from eventferry.store._async import is_direct, observe
+from eventferry.store._native._async import is_direct, observe
 
 log = logging.getLogger("eventferry.watch")
 

@@ -17,8 +17,8 @@ import psycopg
 import pytest
 
 from eventferry import Event, EventStore, VersionConflict, migrate
-from eventferry.store._async import is_direct as is_direct_async
-from eventferry.store._sync import is_direct
+from eventferry.store._native._async import is_direct as is_direct_async
+from eventferry.store._native._sync import is_direct
 from tests.blocking import FORMS, Client
 from tests.conftest import MakeDatabase, MakeService
 from tests.pgbouncer import SESSIONS, Way

@@ -1,0 +1,232 @@
+"""A store's statements in psycopg's own words, and how its connections and cursors are set up.
+
+For all who speak to a store: the statements of `AsyncEventStore`, horizons, cursors that give
+what the store keeps, whatever a connection is set to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import class_row, tuple_row
+from psycopg.types.string import TextBinaryLoader
+from psycopg.types.uuid import UUIDBinaryLoader
+
+from eventferry import sql
+from eventferry.connection import PREPARE_THRESHOLD, how_to_create, refuse_autocommit
+from eventferry.errors import UnknownStream
+from eventferry.event import RecordedEvent
+from eventferry.store import _row
+from eventferry.store._horizon import Horizon, Stream
+from eventferry.store._row import Row
+from eventferry.stream import require_stream_name
+
+
+class AsyncNative:
+    """A store's statements as psycopg speaks them, on one connection; `Foreign` has the same."""
+
+    def __init__(self, conn: AsyncConnection[Any]) -> None:
+        self._conn = conn
+
+    async def require_transaction(self) -> None:
+        """Refuses a caller's connection on which each statement would commit by itself.
+
+        Raises:
+            TransactionRequired: the connection is idle, and in autocommit.
+        """
+        if self._is_idle() and self._conn.autocommit:
+            refuse_autocommit()
+
+    async def insert(self, stream: str, rows: Sequence[Row]) -> bool:
+        """Inserts all rows, or none; False: something was in the way."""
+        if len(rows) == 1:
+            return await self._insert_one(stream, rows)
+        return await self._insert_many(stream, rows)
+
+    async def _insert_one(self, stream: str, rows: Sequence[Row]) -> bool:
+        """One statement, and so one round trip."""
+        (row,) = rows
+        columns = _row.given(rows)
+        values = [row[place] for place in _row.places(columns)]
+        if row.version is None:
+            cursor = await self._conn.execute(_row.statement("append_one", stream, columns), values)
+        else:
+            cursor = await self._conn.execute(
+                _row.statement("append_next", stream, columns),
+                [*values, row.entity_id, row.version - 1],
+            )
+        return cursor.rowcount == 1
+
+    async def _insert_many(self, stream: str, rows: Sequence[Row]) -> bool:
+        """One COPY, which keeps all or nothing."""
+        idle = self._is_idle()
+        if idle and not self._conn.autocommit:
+            # Begins the caller's transaction: else our savepoint would be the transaction
+            # itself, and commit it.
+            await self._conn.execute("SELECT")
+        # on our own connection, a COPY without a version to check is a transaction by itself
+        alone = idle and self._conn.autocommit and rows[0].version is None
+        try:
+            async with nullcontext() if alone else self._conn.transaction():
+                first = rows[0]
+                if first.version is not None:
+                    actual, kind = await self.version(stream, first.entity_id)
+                    if kind != "local" or actual != first.version - 1:
+                        return False
+                await self._copy(stream, await self._filled(rows))
+        except psycopg.errors.UniqueViolation:
+            return False
+        return True
+
+    def _is_idle(self) -> bool:
+        return self._conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+    async def _copy(self, stream: str, rows: Sequence[Row]) -> None:
+        columns = _row.given(rows)
+        places = _row.places(columns)
+        statement = _row.statement("append_copy", stream, columns)
+        async with self._conn.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(_row.copy_types(columns))
+            for row in rows:
+                await copy.write_row([row[place] for place in places])
+
+    async def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows with the columns' defaults where some have a value and others have none."""
+        given = [(row.source is None, row.occurred_at is None) for row in rows]
+        if len(set(given)) <= 1:
+            return rows
+        async with plain_cursor(self._conn) as cursor:
+            await cursor.execute(sql.query("defaults"))
+            source, now = await cursor.fetchone() or (None, None)
+        return [
+            row._replace(source=row.source or source, occurred_at=row.occurred_at or now)
+            for row in rows
+        ]
+
+    async def kept(self, stream: str, ids: Sequence[UUID]) -> dict[UUID, Row]:
+        """The rows that are there under these ids."""
+        async with plain_cursor(self._conn) as cursor:
+            statement = _row.statement("select_by_id", stream, _row.COLUMNS)
+            await cursor.execute(statement, (list(ids),))
+            return {row.id: row for row in map(Row._make, await cursor.fetchall())}
+
+    async def version(self, stream: str, entity_id: str | None) -> tuple[int, str | None]:
+        """The entity's newest version, 0: it has none; and the kind of the store."""
+        async with plain_cursor(self._conn) as cursor:
+            await cursor.execute(sql.on_stream("entity_version", stream), (entity_id,))
+            version, kind = await cursor.fetchone() or (0, None)
+        return int(version), kind
+
+    async def positions(self, stream: str, ids: Sequence[UUID]) -> dict[UUID, int]:
+        """The positions of the events with these ids."""
+        async with plain_cursor(self._conn) as cursor:
+            await cursor.execute(sql.on_stream("positions", stream), (list(ids),))
+            return dict(await cursor.fetchall())
+
+    async def entity(self, stream: str, entity_id: str) -> list[RecordedEvent]:
+        """The entity's events, in order."""
+        async with event_cursor(self._conn) as cursor:
+            await cursor.execute(_row.select_entity(stream), (entity_id,))
+            return await cursor.fetchall()
+
+    async def create_stream(self, name: str, description: str | None) -> bool:
+        """Whether the stream is new."""
+        async with plain_cursor(self._conn) as cursor:
+            await cursor.execute(sql.query("create_stream"), (name, description))
+            row = await cursor.fetchone()
+        return bool(row and row[0])
+
+    async def streams(self) -> list[Stream]:
+        """The streams, in the order of their creation."""
+        async with _cursor(self._conn, class_row(Stream)) as cursor:
+            await cursor.execute(sql.query("streams"))
+            return await cursor.fetchall()
+
+
+async def configure(conn: AsyncConnection[Any]) -> None:
+    """Sets up a connection of a pool of ours; sets nothing of its session.
+
+    Its transactions begin as READ COMMITTED, whatever the default of the database is: a horizon
+    needs that. It prepares what it repeats, unless a pooler stands in between, which would give
+    the next transaction to a server connection that knows nothing of it.
+    """
+    await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+    if await is_direct(conn):
+        conn.prepare_threshold = PREPARE_THRESHOLD
+
+
+async def is_direct(conn: AsyncConnection[Any]) -> bool:
+    """Whether the connection is one to the server itself, and not to a pooler before it.
+
+    The server tells a connection at its start which process it talks to. A pooler such as
+    PgBouncer hands connections from client to client, so it tells each a number of its own.
+    """
+    async with plain_cursor(conn) as cursor:
+        await cursor.execute("SELECT pg_backend_pid()")
+        return await cursor.fetchone() == (conn.info.backend_pid,)
+
+
+async def observe(conn: AsyncConnection[Any], streams: Sequence[str]) -> Horizon:
+    """Up to where the streams may be read; those that are not there have no incarnation.
+
+    What is read up to it must be read by a later statement, in a new snapshot.
+    """
+    # In READ COMMITTED, whatever the database's default is; in one round trip.
+    async with plain_cursor(conn) as cursor:
+        async with conn.pipeline(), conn.transaction():
+            await cursor.execute(sql.query("horizon"), (list(streams),))
+        row = await cursor.fetchone()
+    assert row is not None
+    return Horizon(
+        store=row[0],
+        incarnations=tuple(row[1] or ()),
+        head=row[2],
+        position=row[3],
+        in_flight=row[4],
+    )
+
+
+async def horizon(conn: AsyncConnection[Any], streams: Sequence[str], store: str) -> Horizon:
+    """As `observe`, of streams that must be there; `store` names the store in messages.
+
+    Raises:
+        InvalidStreamName: no stream can be called that.
+        UnknownStream: there is no such stream.
+    """
+    found = await observe(conn, streams)
+    for stream, incarnation in zip(streams, found.incarnations, strict=True):
+        if incarnation is None:
+            require_stream_name(stream)
+            raise UnknownStream(
+                f"{store} has no stream {stream!r}. {how_to_create(stream)}",
+                stream=stream,
+            )
+    return found
+
+
+def event_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[RecordedEvent]:
+    """A cursor whose rows are events, with their JSON as the store keeps it."""
+    return _cursor(conn, _event_row)
+
+
+def plain_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+    """A cursor whose rows are tuples, with their JSON as the store keeps it."""
+    return _cursor(conn, tuple_row)
+
+
+def _cursor(conn: AsyncConnection[Any], row_factory: Any) -> psycopg.AsyncCursor[Any]:
+    """The same whatever cursors, rows, loaders and DateStyle a caller's connection is set to."""
+    cursor = psycopg.AsyncCursor(conn, row_factory=row_factory)
+    cursor.format = psycopg.pq.Format.BINARY
+    cursor.adapters.register_loader("json", TextBinaryLoader)
+    cursor.adapters.register_loader("uuid", UUIDBinaryLoader)
+    return cursor
+
+
+def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> Any:
+    return lambda values: RecordedEvent(*values)
