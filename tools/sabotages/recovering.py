@@ -195,8 +195,8 @@ SABOTAGES = (
         f"{CONTROLS}::test_a_reset_that_raises_changes_nothing",
         (
             ENGINE,
-            "                await self.reset(self._context(conn, 1))\n",
-            "                with suppress(Exception): await self.reset(self._context(conn, 1))\n",
+            "                    await self.reset(context)\n",
+            "                    with suppress(Exception): await self.reset(context)\n",
         ),
         (
             ENGINE,

@@ -125,6 +125,6 @@ SABOTAGES = (
     sabotage(
         "no look after a lost ear is replaced",
         f"{TESTS}/test_watch.py::test_a_lost_ear_is_replaced_and_nothing_is_missed",
-        (WATCH, "            self.wake(self.readers)\n            try:\n", "            try:\n"),
+        (WATCH, "            self.wake(self.readers)\n            self.on_waits()\n", ""),
     ),
 )
