@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tools.sabotages import Sabotage, identity, operating, reading, recovering, running
+from tools.sabotages import Sabotage, fitting, identity, operating, reading, recovering, running
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("src", "tests", "tools", "docs", "pyproject.toml")
@@ -34,6 +34,7 @@ SABOTAGES = (
     *recovering.SABOTAGES,
     *identity.SABOTAGES,
     *operating.SABOTAGES,
+    *fitting.SABOTAGES,
 )
 
 
