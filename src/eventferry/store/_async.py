@@ -171,9 +171,9 @@ class AsyncEventStore:
                 the events are numbered on from there. None: they get no version. Local stores
                 only.
             connection: The caller's, in whose transaction the append becomes a part: psycopg's,
-                or SQLAlchemy's session or connection. It is neither committed nor rolled back,
-                and stays usable after a VersionConflict or an EventIdConflict. None: a
-                transaction of its own.
+                SQLAlchemy's session or connection, or, for `EventStore`, Django's. It is neither
+                committed nor rolled back, and stays usable after a VersionConflict or an
+                EventIdConflict. None: a transaction of its own.
 
         Raises:
             VersionConflict: the entity is at another version.
