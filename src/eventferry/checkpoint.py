@@ -13,6 +13,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from eventferry.errors import HistoryMismatch
+from eventferry.event import RecordedEvent
 from eventferry.store import Horizon
 
 
@@ -49,6 +50,11 @@ class Checkpoint:
 
 Checkpoints = tuple[Checkpoint, ...]
 """One a stream, in the order of the projection's streams."""
+
+
+def mark(event: RecordedEvent) -> Mark:
+    """The event's place."""
+    return Mark(event.stream, event.position, event.id)
 
 
 def moved(checkpoints: Checkpoints, marks: Iterable[Mark]) -> Checkpoints:

@@ -9,11 +9,11 @@ look at a type or at two keys, and a ferry at nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, overload
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -128,7 +128,7 @@ class RecordedEvent:
 
     __slots__ = ("_data", "_metadata", "_row")
 
-    def __init__(self, *row: Any) -> None:
+    def __init__(self, row: tuple[Any, ...]) -> None:
         # (stream, position, id, type, source, entity_id, version, data, metadata,
         #  occurred_at, recorded_at): the order of the SELECT list in store/_row.py
         self._row = row
@@ -217,7 +217,7 @@ class RecordedEvent:
 
     def fresh(self) -> RecordedEvent:
         """The event as it was read, whatever a handler has done to its decoded data since."""
-        return RecordedEvent(*self._row)
+        return RecordedEvent(self._row)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RecordedEvent) and self._row == other._row
@@ -227,6 +227,48 @@ class RecordedEvent:
 
     def __repr__(self) -> str:
         return f"<{self.type} {self.id} at {self.stream}:{self.position}>"
+
+
+class Events(Sequence[RecordedEvent]):
+    """Rows that were read, as events: each is made when it is looked at, and anew each time.
+
+    So a page costs little more than its rows, and what a handler has done to the decoded data of
+    an event is gone when that is tried again.
+    """
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self.rows = rows
+        """In the order of the SELECT list in store/_row.py."""
+
+    @classmethod
+    def of(cls, events: Sequence[RecordedEvent]) -> Events:
+        """The same events, as they were read."""
+        return events if isinstance(events, Events) else cls([event._row for event in events])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[RecordedEvent]:
+        return map(RecordedEvent, self.rows)
+
+    @overload
+    def __getitem__(self, place: int) -> RecordedEvent: ...
+    @overload
+    def __getitem__(self, place: slice) -> Events: ...
+    def __getitem__(self, place: int | slice) -> RecordedEvent | Events:
+        if isinstance(place, slice):
+            return Events(self.rows[place])
+        return RecordedEvent(self.rows[place])
+
+    def last_of_each(self) -> Iterable[RecordedEvent]:
+        """The last event of each stream."""
+        return map(RecordedEvent, {row[0]: row for row in self.rows}.values())
+
+    def first_of_each(self) -> Iterable[RecordedEvent]:
+        """The first event of each stream."""
+        return map(RecordedEvent, {row[0]: row for row in reversed(self.rows)}.values())
 
 
 @lru_cache(maxsize=1024)

@@ -56,6 +56,9 @@ TROUBLES = 10
 """So many outages in a row at an event, of a store that answers, are the event's fault."""
 FROZEN_COPY_S = 60.0
 """A ferry that has stopped in the middle of a COPY for so long is ended by another one."""
+PAGE_BATCHES = 4
+PAGE_SIZE = 4000
+"""After its first page, a run reads so many batches at a time, but no more events than this."""
 SHORT_S = 1.0
 """A run that ends within this time says nothing of itself."""
 
@@ -102,6 +105,7 @@ class Run(Parts):
     clock: Callable[[], float] = time.monotonic
     _handled: int = 0
     _failed: int = 0
+    _pages: int = 0
     _begun: float = 0.0
     _beat_at: float = 0.0
     _deaths: int = 0
@@ -241,9 +245,9 @@ class Run(Parts):
                 outcome = died
             elif deaths or (attempts and self._is_known_to_die):
                 async with self.alone():  # so that nobody else dies with it
-                    outcome = await self._apply(effect, page.first(), attempt=attempts + 1)
+                    outcome = await self._apply(effect, page.first(1), attempt=attempts + 1)
             else:
-                batch = page.first() if one_by_one else page
+                batch = page.first(1) if one_by_one else page.first(self.projection.batch_size)
                 outcome = await self._apply(effect, batch, attempt=attempts + 1)
             deaths = 0
             if isinstance(outcome, Failed):
@@ -387,7 +391,11 @@ class Run(Parts):
         return page
 
     async def _page(self, source: Source, checkpoints: Checkpoints) -> Page:
-        return await source.page(checkpoints, self.projection.batch_size)
+        size = self.projection.batch_size
+        if self._pages and size < PAGE_SIZE:
+            size = min(PAGE_BATCHES * size, PAGE_SIZE)
+        self._pages += 1
+        return await source.page(checkpoints, size)
 
     async def _drop_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Protocol
 
 from psycopg import AsyncConnection
@@ -18,14 +19,16 @@ from eventferry.checkpoint import (
     Checkpoint,
     Checkpoints,
     Mark,
+    mark,
     moved,
     require_same_events,
     require_same_store,
 )
 from eventferry.connection import Pool
+from eventferry.event import Events
 from eventferry.projection import Start
 from eventferry.store._horizon import Horizon
-from eventferry.store._native._async import event_cursor, horizon
+from eventferry.store._native._async import horizon, is_large, plain_cursor
 from eventferry.store._row import COLUMNS, PAGE_BYTES, is_full, select_from
 
 Began = tuple[int, int]
@@ -50,16 +53,16 @@ class Page:
     marks: Sequence[Mark] | None = None
     """Of the events, where they are rows that nobody decodes."""
 
-    def first(self) -> Page:
-        """The first event alone, as it was read, whatever a handler has done to it since.
+    def first(self, count: int) -> Page:
+        """The first events alone.
 
-        Rows stay together: their effect finds out by itself which of them fails.
+        Rows of a ferry stay together: it finds out by itself which of them fails.
         """
-        if self.marks is not None:
+        if self.marks is not None or count >= self.count:
             return self
-        event = self.work[0].fresh()
-        end = moved(self.begin, [Mark(event.stream, event.position, event.id)])
-        return replace(self, work=[event], count=1, end=end)
+        events: Events = self.work[:count]
+        end = moved(self.begin, map(mark, events.last_of_each()))
+        return replace(self, work=events, count=count, end=end)
 
     def rest(self, done: int, checkpoints: Checkpoints) -> Page:
         """What is left when the first events are done, and the checkpoints are there.
@@ -81,7 +84,7 @@ class Source(Protocol):
         """Up to `limit` events after the checkpoints."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class EventSource:
     """Pages of events, for handlers."""
 
@@ -90,6 +93,9 @@ class EventSource:
     """What messages call the store."""
     projection: str
     streams: tuple[str, ...]
+    _pages: int = 0
+    _bounded: bool = True
+    """Whether the bytes of a page are counted, as they must be where events are large."""
 
     async def origin(self, start: Start, began: Began | None) -> Checkpoints:
         async with self.pool.connection() as conn:
@@ -99,15 +105,22 @@ class EventSource:
         async with self.pool.connection() as conn:
             seen = await look(conn, checkpoints, self.projection, self.store)
             size = limit + _own(checkpoints)
-            async with event_cursor(conn) as cursor:
-                await cursor.execute(select_from(self.streams), _bounds(checkpoints, seen, size))
-                events = await cursor.fetchall()
-        marks = [Mark(e.stream, e.position, e.id) for e in events]
-        full = is_full(events, size)
-        page = _page(checkpoints, seen, marks, full=full, projection=self.projection)
-        begin = {c.stream: c.position for c in checkpoints}
-        work = [e for e in events if e.position > begin[e.stream]]
-        return replace(page, work=work)
+            self._pages += 1
+            if self._pages == 2:  # one page costs little to bound, many do
+                self._bounded = await is_large(conn, self.streams)
+            bounds = _bounds(checkpoints, seen, size, bounded=self._bounded)
+            async with plain_cursor(conn) as cursor:
+                await cursor.execute(select_from(self.streams, bounded=self._bounded), bounds)
+                events = Events(await cursor.fetchall())
+        marks = list(map(mark, chain(events.first_of_each(), events.last_of_each())))
+        full, count = is_full(events.rows, size), len(events)
+        page = _page(checkpoints, seen, marks, count, full=full, projection=self.projection)
+        own = count - page.count
+        if own and len(checkpoints) > 1:  # they are anywhere
+            begin = {c.stream: c.position for c in checkpoints}
+            work = Events([row for row in events.rows if row[1] > begin[row[0]]])
+            return replace(page, work=work)
+        return replace(page, work=events[own:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,13 +142,16 @@ class RowSource:
             seen = await look(conn, checkpoints, self.projection, self.store)
             size = limit + _own(checkpoints)
             cursor = await conn.execute(
-                sql.on_stream("select_marks", self.stream), _bounds(checkpoints, seen, size)
+                sql.on_stream("select_marks", self.stream),
+                _bounds(checkpoints, seen, size, bounded=True),
             )
             rows_found = await cursor.fetchall()
             filling = _filling(rows_found)
             marks = [Mark(self.stream, position, id_) for position, id_, _ in filling]
             full = len(filling) < len(rows_found) or len(rows_found) >= size
-            page = _page(checkpoints, seen, marks, full=full, projection=self.projection)
+            page = _page(
+                checkpoints, seen, marks, len(marks), full=full, projection=self.projection
+            )
             # Up to the horizon nothing can appear any more, and nothing ever changes:
             # the second reading sees the same events as the first.
             rows = (
@@ -200,7 +216,7 @@ async def origin(
     return tuple(made)
 
 
-def _bounds(checkpoints: Checkpoints, seen: Horizon, limit: int) -> list[int]:
+def _bounds(checkpoints: Checkpoints, seen: Horizon, limit: int, *, bounded: bool) -> list[int]:
     """The parameters of a select: from each checkpoint's own event to the horizon.
 
     An append that is slow to take its marker can put the horizon behind a checkpoint for a
@@ -208,7 +224,8 @@ def _bounds(checkpoints: Checkpoints, seen: Horizon, limit: int) -> list[int]:
     """
     parameters: list[int] = []
     for c in checkpoints:
-        parameters += (c.position, c.position, max(c.position, seen.position), limit)
+        own = (c.position, c.position) if bounded else (c.position,)
+        parameters += (*own, max(c.position, seen.position), limit)
     if len(checkpoints) > 1:
         parameters.append(limit)
     return parameters
@@ -230,9 +247,15 @@ def _filling(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
 
 
 def _page(
-    checkpoints: Checkpoints, seen: Horizon, marks: Sequence[Mark], *, full: bool, projection: str
+    checkpoints: Checkpoints,
+    seen: Horizon,
+    marks: Sequence[Mark],
+    count: int,
+    *,
+    full: bool,
+    projection: str,
 ) -> Page:
-    """The page that was read, without its work.
+    """The page that was read, without its work; `marks`: the first and the last of each stream.
 
     Raises:
         HistoryMismatch: a checkpoint's own event is not where it was.
@@ -240,7 +263,7 @@ def _page(
     own = require_same_events(checkpoints, marks, complete=not full, projection=projection)
     return Page(
         work=None,
-        count=len(marks) - own,
+        count=count - own,
         begin=checkpoints,
         end=moved(checkpoints, marks),
         full=full,

@@ -100,7 +100,7 @@ def test_it_answers_in_the_envelope(
 def test_without_a_configuration_it_says_where_it_has_looked(
     words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if words[0] in ("init", "demo", "completion", "store"):
+    if words[0] in ("init", "demo", "bench", "completion", "store"):
         pytest.skip("it needs none")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("EVENTFERRY_CONFIG", raising=False)

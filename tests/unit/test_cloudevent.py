@@ -42,17 +42,19 @@ def recorded(given: ParsedCloudEvent) -> RecordedEvent:
     """What a store returns after an append of the event."""
     event = given.event
     return RecordedEvent(
-        "permits-stream",
-        1,
-        event.id,
-        event.type,
-        event.source,
-        event.entity_id,
-        given.version,
-        _json.dumps(event.data, what="data"),
-        _json.dumps(event.metadata, what="metadata"),
-        event.occurred_at or NOW,
-        NOW,
+        (
+            "permits-stream",
+            1,
+            event.id,
+            event.type,
+            event.source,
+            event.entity_id,
+            given.version,
+            _json.dumps(event.data, what="data"),
+            _json.dumps(event.metadata, what="metadata"),
+            event.occurred_at or NOW,
+            NOW,
+        )
     )
 
 
@@ -69,17 +71,19 @@ def native(**changes: Any) -> RecordedEvent:
         "occurred_at": NOW,
     } | changes
     return RecordedEvent(
-        "users-stream",
-        1,
-        fields["id"],
-        fields["type"],
-        fields["source"],
-        fields["entity_id"],
-        fields["version"],
-        _json.dumps(fields["data"], what="data"),
-        _json.dumps(fields["metadata"], what="metadata"),
-        fields["occurred_at"],
-        NOW,
+        (
+            "users-stream",
+            1,
+            fields["id"],
+            fields["type"],
+            fields["source"],
+            fields["entity_id"],
+            fields["version"],
+            _json.dumps(fields["data"], what="data"),
+            _json.dumps(fields["metadata"], what="metadata"),
+            fields["occurred_at"],
+            NOW,
+        )
     )
 
 

@@ -17,7 +17,7 @@ ID = UUID("01890000-0000-7000-8000-000000000000")
 
 
 def recorded(data: str = "{}", metadata: str = "{}", *, at: datetime = NOON) -> RecordedEvent:
-    return RecordedEvent("users", 7, ID, "A", "crm", "42", 1, data, metadata, at, at)
+    return RecordedEvent(("users", 7, ID, "A", "crm", "42", 1, data, metadata, at, at))
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_a_statement_names_the_table_of_the_stream_and_no_other() -> None:
         with pytest.raises(InvalidStreamName):
             _row.statement("append_one", name, ("id",))
         with pytest.raises(InvalidStreamName):
-            _row.select_from(("users", name))
+            _row.select_from(("users", name), bounded=True)
 
 
 def test_a_recorded_event_takes_the_selected_columns_in_their_order() -> None:
@@ -105,6 +105,6 @@ def test_a_recorded_event_takes_the_selected_columns_in_their_order() -> None:
     values[fields.index("data")] = values[fields.index("metadata")] = "{}"
     values[fields.index("id")] = UUID(int=1)
     values[-1] = values[-2] = NOON
-    event = RecordedEvent(*values)
+    event = RecordedEvent(tuple(values))
     for name, value in zip(fields, values, strict=True):
         assert getattr(event, name) == ({} if value == "{}" else value)

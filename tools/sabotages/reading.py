@@ -92,14 +92,14 @@ SABOTAGES = (
             (
                 "            seen = await look(conn, checkpoints, self.projection, self.store)\n"
                 "            size = limit + _own(checkpoints)\n"
-                "            async with event_cursor(conn) as cursor:\n"
+                "            self._pages += 1\n"
             ),
             (
                 "            await conn.set_isolation_level(None)\n"
                 '            await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")\n'
                 "            seen = await look(conn, checkpoints, self.projection, self.store)\n"
                 "            size = limit + _own(checkpoints)\n"
-                "            async with event_cursor(conn) as cursor:\n"
+                "            self._pages += 1\n"
             ),
         ),
     ),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tools.sabotages import (
+    EVENT,
     FERRY,
     HORIZON,
     INTERLEAVING,
     MARK,
     RUN,
-    SOURCE,
     STEP,
     TESTS,
     WATCH,
@@ -44,7 +44,12 @@ SABOTAGES = (
         "a mutated event used again",
         f"{TESTS}/test_engine_failure.py"
         "::test_an_event_that_a_handler_has_changed_is_fresh_when_it_is_tried_again",
-        (SOURCE, "event = self.work[0].fresh()", "event = self.work[0]"),
+        (
+            EVENT,
+            "class Events(",
+            "remembered = lru_cache(None)(RecordedEvent)\n\n\nclass Events(",
+        ),
+        (EVENT, "return map(RecordedEvent, self.rows)", "return map(remembered, self.rows)"),
     ),
     sabotage(
         "a failure recorded that another runner has got past",

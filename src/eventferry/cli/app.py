@@ -12,6 +12,7 @@ import typer
 
 from eventferry.cli import (
     audit,
+    bench,
     check,
     completion,
     control,
@@ -58,6 +59,7 @@ check.add_to(app)
 dev.add_to(app)
 store.add_to(app)
 show.add_to(app)
+bench.add_to(app)
 completion.add_to(app)
 
 # typer brings its own click, or uses the installed one: this is the class in either

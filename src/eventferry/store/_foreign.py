@@ -81,7 +81,7 @@ class Foreign:
         statement = _select("select_entity_json", stream, _row.SELECTED)
         found = self._ask(statement, _EVENT, entity_id=entity_id)
         return [
-            RecordedEvent(stream, *fields, _utc(occurred_at), _utc(recorded_at))
+            RecordedEvent((stream, *fields, _utc(occurred_at), _utc(recorded_at)))
             for *fields, occurred_at, recorded_at in found
         ]
 

@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import sql as pgsql
 
 from eventferry import _json, sql
 from eventferry.errors import EventIdConflict, EventTooLarge, InvalidEvent
-from eventferry.event import Event, RecordedEvent
+from eventferry.event import Event
 from eventferry.stream import require_stream_name
 
 MAX_DATA_BYTES = 16 * 1024 * 1024
@@ -251,19 +251,22 @@ def select_events(stream: str) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def select_from(streams: tuple[str, ...]) -> bytes:
+def select_from(streams: tuple[str, ...], *, bounded: bool) -> bytes:
     """A page of the streams in the store's order, each from an event of its own on.
 
     Its parameters are those of the .sql file for each stream; for several, then the limit of all.
+    To be bounded by bytes as well takes twice as long.
 
     Raises:
         InvalidStreamName: no stream can be called that.
     """
-    branches = [_select("select_from", stream) for stream in streams]
-    if len(branches) == 1:
-        return _page(branches[0], _UP)
-    together = pgsql.SQL(" UNION ALL ").join(pgsql.SQL("({})").format(b) for b in branches)
-    return _page(together + pgsql.SQL(" ORDER BY position LIMIT %s"), _UP)
+    counted = _BYTES_BEHIND if bounded else _NOTHING
+    branches = [_select("select_from", stream, bytes=counted) for stream in streams]
+    events = branches[0]
+    if len(branches) > 1:
+        events = pgsql.SQL(" UNION ALL ").join(pgsql.SQL("({})").format(b) for b in branches)
+        events += pgsql.SQL(" ORDER BY position LIMIT %s")
+    return _page(events, _UP) if bounded else events.as_bytes(None)
 
 
 @lru_cache(maxsize=4096)
@@ -305,11 +308,21 @@ def _page(events: pgsql.Composed, direction: pgsql.SQL) -> bytes:
 
 _COLUMNS = pgsql.SQL(", ").join(map(pgsql.Identifier, SELECTED))
 _BYTES = pgsql.SQL(", pg_column_size(data) + pg_column_size(metadata) AS bytes")
+_BYTES_BEHIND = pgsql.SQL(
+    ", CASE WHEN position = %s THEN 0 ELSE pg_column_size(data) + pg_column_size(metadata) END"
+    " AS bytes"
+)
 _UP, _DOWN, _NOTHING = pgsql.SQL("ASC"), pgsql.SQL("DESC"), pgsql.SQL("")
 
 
-def is_full(page: Sequence[RecordedEvent], limit: int) -> bool:
-    """Whether there may be more events behind a page: the limit ended it, or its bytes."""
+def is_full(page: Sequence[tuple[Any, ...]], limit: int) -> bool:
+    """Whether there may be more events behind the rows of a page: the limit ended it, or its bytes.
+
+    They begin with the stream, then come the columns of `SELECTED`.
+    """
     # no character takes more than 4 bytes, no text more than 4 beside them
-    at_most = (4 * (len(e.data_json) + len(e.metadata_json)) + 8 for e in page)
+    at_most = (4 * (len(row[_DATA]) + len(row[_METADATA])) + 8 for row in page)
     return len(page) >= limit or sum(at_most) >= PAGE_BYTES
+
+
+_DATA, _METADATA = SELECTED.index("data") + 1, SELECTED.index("metadata") + 1

@@ -32,8 +32,8 @@ from eventferry.store._horizon import Horizon, Stream
 from eventferry.store._native._sync import (
     Native,
     configure,
-    event_cursor,
     horizon,
+    is_large,
     plain_cursor,
 )
 from eventferry.store._row import Row
@@ -232,13 +232,13 @@ class EventStore:
         if before is not None:
             upto = min(upto, before - 1)
         left = limit
-        page: list[RecordedEvent] = []
+        page: list[tuple[Any, ...]] = []
         bounded: bool | None = None
         while left is None or left > 0:
             size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-            with self._use() as conn, event_cursor(conn) as cursor:
+            with self._use() as conn, plain_cursor(conn) as cursor:
                 if page and bounded is None:  # one page costs little to bound, many do
-                    bounded = self._is_large(conn, stream)
+                    bounded = is_large(conn, [stream])
                 statement = _row.select_between(
                     stream,
                     by_type=types is not None,
@@ -248,22 +248,15 @@ class EventStore:
                 bounds = [after, upto] if wanted is None else [after, upto, wanted]
                 cursor.execute(statement, [*bounds, size])
                 page = cursor.fetchall()
-            for event in page:
-                yield event
+            for row in page:
+                yield RecordedEvent(row)
             if not _row.is_full(page, size):
                 return
             if backwards:
-                upto = page[-1].position - 1
+                upto = page[-1][1] - 1
             else:
-                after = page[-1].position
+                after = page[-1][1]
             left = None if left is None else left - len(page)
-
-    def _is_large(self, conn: Connection[Any], stream: str) -> bool:
-        """Whether the stream has large events: too large for any thousand of them to be a page."""
-        with plain_cursor(conn) as cursor:
-            cursor.execute(sql.query("is_large"), (_row.LARGE_BYTES, stream))
-            (is_large,) = cursor.fetchone() or (True,)
-        return bool(is_large)
 
     def read_entity(
         self, stream: str, entity_id: str, *, connection: CallerConnection | None = None

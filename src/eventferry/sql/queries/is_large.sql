@@ -1,5 +1,5 @@
--- bytes, stream: whether it keeps more than that beside its rows, where all goes that has more than
+-- bytes, streams: whether they keep more than that beside their rows, where all goes that has more than
 -- some 2,000 bytes
-SELECT pg_relation_size(reltoastrelid) > %s
+SELECT coalesce(sum(pg_relation_size(reltoastrelid)), 0) > %s
   FROM pg_class
- WHERE relnamespace = 'streams'::regnamespace AND relname = %s
+ WHERE relnamespace = 'streams'::regnamespace AND relname = ANY (%s)

@@ -209,6 +209,14 @@ async def horizon(conn: AsyncConnection[Any], streams: Sequence[str], store: str
     return found
 
 
+async def is_large(conn: AsyncConnection[Any], streams: Sequence[str]) -> bool:
+    """Whether the streams have large events: too large for any thousand of them to be a page."""
+    async with plain_cursor(conn) as cursor:
+        await cursor.execute(sql.query("is_large"), (_row.LARGE_BYTES, list(streams)))
+        (found,) = await cursor.fetchone() or (True,)
+    return bool(found)
+
+
 def event_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[RecordedEvent]:
     """A cursor whose rows are events, with their JSON as the store keeps it."""
     return _cursor(conn, _event_row)
@@ -229,4 +237,4 @@ def _cursor(conn: AsyncConnection[Any], row_factory: Any) -> psycopg.AsyncCursor
 
 
 def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> Any:
-    return lambda values: RecordedEvent(*values)
+    return RecordedEvent

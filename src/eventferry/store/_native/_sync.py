@@ -210,6 +210,14 @@ def horizon(conn: Connection[Any], streams: Sequence[str], store: str) -> Horizo
     return found
 
 
+def is_large(conn: Connection[Any], streams: Sequence[str]) -> bool:
+    """Whether the streams have large events: too large for any thousand of them to be a page."""
+    with plain_cursor(conn) as cursor:
+        cursor.execute(sql.query("is_large"), (_row.LARGE_BYTES, list(streams)))
+        (found,) = cursor.fetchone() or (True,)
+    return bool(found)
+
+
 def event_cursor(conn: Connection[Any]) -> psycopg.Cursor[RecordedEvent]:
     """A cursor whose rows are events, with their JSON as the store keeps it."""
     return _cursor(conn, _event_row)
@@ -230,4 +238,4 @@ def _cursor(conn: Connection[Any], row_factory: Any) -> psycopg.Cursor[Any]:
 
 
 def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.Cursor[Any]) -> Any:
-    return lambda values: RecordedEvent(*values)
+    return RecordedEvent

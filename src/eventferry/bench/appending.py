@@ -1,0 +1,89 @@
+"""Figures a and c: how fast one connection appends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+from eventferry.bench import bare, sample
+from eventferry.bench.figure import Figure, compare, rate
+from eventferry.bench.stage import STREAM, Stage, Stores, require
+from eventferry.store import AsyncEventStore
+
+ONE_BY_ONE = 1_000
+IN_BATCHES = 20_000
+
+
+def one_by_one(stage: Stage) -> Iterator[Figure]:
+    """One event a transaction, sync and async."""
+    limit_is = "bare INSERT + COMMIT"
+    with stage.stores() as stores, asyncio.Runner() as runner:
+        conn, store = stores.connect("local"), stores.store()
+
+        def append() -> None:
+            for _ in range(ONE_BY_ONE):
+                store.append(STREAM, sample.event(), expected_version=0)
+
+        async def append_async() -> None:
+            async with AsyncEventStore(stores.local_url) as store:
+                for _ in range(ONE_BY_ONE):
+                    await store.append(STREAM, sample.event(), expected_version=0)
+
+        yield compare(
+            "a",
+            "append, 1 event a transaction",
+            lambda: rate(ONE_BY_ONE, append),
+            lambda: rate(ONE_BY_ONE, lambda: bare.insert(conn, ONE_BY_ONE)),
+            limit_is=limit_is,
+            target=0.85,
+            rounds=stage.rounds,
+        )
+        yield compare(
+            "a",
+            "the same, async",
+            lambda: rate(ONE_BY_ONE, lambda: runner.run(append_async())),
+            lambda: rate(
+                ONE_BY_ONE,
+                lambda: runner.run(bare.insert_async(stores.local_url, ONE_BY_ONE)),
+            ),
+            limit_is=limit_is,
+            target=0.85,
+            rounds=stage.rounds,
+        )
+        _require_all(stores, 2 * ONE_BY_ONE * (stage.rounds + 1))
+
+
+def in_batches(stage: Stage) -> Iterator[Figure]:
+    """A hundred, and a thousand, events a transaction."""
+    for size in (100, 1_000):
+        with stage.stores() as stores:
+            yield _in_batches(stage, stores, size)
+            _require_all(stores, IN_BATCHES * (stage.rounds + 1))
+
+
+def _in_batches(stage: Stage, stores: Stores, size: int) -> Figure:
+    conn, store = stores.connect("local"), stores.store()
+
+    def append() -> None:
+        for batch in sample.batches(IN_BATCHES, size):
+            store.append(STREAM, batch, expected_version=0)
+
+    return compare(
+        "c",
+        f"append, {size:,} events a call",
+        lambda: rate(IN_BATCHES, append),
+        lambda: rate(IN_BATCHES, lambda: bare.copy(conn, IN_BATCHES, size)),
+        limit_is="binary COPY of the same batches",
+        target=0.80,
+        rounds=stage.rounds,
+    )
+
+
+def _require_all(stores: Stores, count: int) -> None:
+    kept = stores.connect("local").execute(
+        f'SELECT count(*), count(DISTINCT id), count(version) FROM streams."{STREAM}"'
+    )
+    found = kept.fetchone()
+    require(
+        found == (count, count, count), f"of {count} events that were appended, {found} are there"
+    )

@@ -1,0 +1,141 @@
+"""Figures j, k and l: what a worker costs that is idle, reads many streams, or has much to do."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from eventferry.bench import sample
+from eventferry.bench.figure import Figure, alone, compare, rate
+from eventferry.bench.handlers import nothing
+from eventferry.bench.stage import STREAM, Stage, Stores, require
+from eventferry.demo.process import until
+from eventferry.process import Process
+
+PROJECTIONS, STREAMS = 100, 50
+IDLE_S = 20
+SPREAD: Final = (10, 100, 500)
+SPREAD_EVENTS = 20_000
+MANY = 1_000_000
+READER = """
+[consuming.reader-{number}-projection]
+stream_names = ["idle-{stream}-stream"]
+environment = "local"
+handler = "eventferry.bench.handlers:nothing"
+"""
+CATCHING_UP = """
+[consuming.reader-projection]
+stream_names = ["bench-stream"]
+environment = "local"
+handler = "eventferry.bench.handlers:nothing"
+"""
+
+
+def idle(stage: Stage) -> Iterator[Figure]:
+    """A worker with a hundred projections over fifty streams, and nothing to do."""
+    with stage.stores() as stores:
+        store = stores.store()
+        for number in range(STREAMS):
+            store.create_stream(f"idle-{number}-stream")
+            store.append(f"idle-{number}-stream", sample.event())
+        readers = [READER.format(number=n, stream=n % STREAMS) for n in range(PROJECTIONS)]
+        worker = stores.worker("".join(readers))
+        conn = stores.connect("local")
+        begun = "SELECT count(*) FROM eventferry.checkpoints WHERE position > 0"
+        until(lambda: conn.execute(begun).fetchone() == (PROJECTIONS,), "readers", within_s=60)
+        conn.close()
+        time.sleep(5)
+        transactions, cpu = [], []
+        for _ in range(stage.rounds):
+            before, spent = _transactions(stage, stores), _cpu_s(worker)
+            time.sleep(IDLE_S)
+            transactions.append((_transactions(stage, stores) - before) / IDLE_S)
+            cpu.append((_cpu_s(worker) - spent) / IDLE_S * 100)
+        yield alone(
+            "j", "idle, 100 projections over 50 streams", transactions,
+            unit="transactions/s", target=2.0,
+        )  # fmt: skip
+        yield alone("j", "the same, CPU of the worker", cpu, unit="% of a core", target=2.0)
+
+
+def _transactions(stage: Stage, stores: Stores) -> int:
+    """So far, in both stores; asked in another database."""
+    names = [
+        url.partition("?")[0].rpartition("/")[2] for url in (stores.local_url, stores.shared_url)
+    ]
+    total = 0
+    for server, name in zip((stage.local_server, stage.shared_server), names, strict=True):
+        with psycopg.connect(server, autocommit=True) as conn:
+            row = conn.execute(
+                "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = %s",
+                (name,),
+            ).fetchone()
+            total += row[0] if row else 0
+    return total
+
+
+def _cpu_s(process: Process) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def many_streams(stage: Stage) -> Iterator[Figure]:
+    """One projection that reads one, ten, a hundred, five hundred streams."""
+    for count in SPREAD:
+        with stage.stores() as stores:
+            stores.fill(SPREAD_EVENTS)
+            names = [f"spread-{number}-stream" for number in range(count)]
+            store = stores.store()
+            for name in names:
+                store.create_stream(name)
+            for number, batch in enumerate(sample.batches(SPREAD_EVENTS, SPREAD_EVENTS // 500)):
+                store.append(names[number % count], batch)
+            stores.connect("local").execute("VACUUM ANALYZE")
+            yield compare(
+                "k",
+                f"consume, one projection over {count} streams",
+                lambda: _consumed(stores, *names),  # noqa: B023
+                lambda: _consumed(stores, STREAM),
+                limit_is="over one stream",
+                target=0.50,
+                rounds=stage.rounds,
+            )
+
+
+def _consumed(stores: Stores, *streams: str) -> float:
+    projection = stores.consuming(nothing, *streams)
+    return rate(SPREAD_EVENTS, lambda: stores.run(projection, SPREAD_EVENTS))
+
+
+def memory(stage: Stage) -> Iterator[Figure]:
+    """A worker that catches up a million events."""
+    with stage.stores() as stores:
+        stores.fill(MANY)
+        conn = stores.connect("local")
+        worker = stores.worker(CATCHING_UP, "--once")
+        peaks: list[tuple[int, float]] = []
+        while worker.code is None:
+            row = conn.execute("SELECT max(position) FROM eventferry.checkpoints").fetchone()
+            if (peak := _peak_mb(worker)) is not None and row and row[0]:
+                peaks.append((row[0], peak))
+            time.sleep(0.1)
+        require(worker.code == 0, f"the worker failed: {stores.last_words()}")
+        early = max(peak for position, peak in peaks if position <= MANY / 4)
+        yield alone(
+            "l", f"peak memory, catching up 1,000,000 ({early:.0f} after a quarter)",
+            [peaks[-1][1]], unit="MB", target=120,
+        )  # fmt: skip
+
+
+def _peak_mb(process: Process) -> float | None:
+    try:
+        text = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return None
+    found = [line for line in text.splitlines() if line.startswith("VmHWM")]
+    return int(found[0].split()[1]) / 1024 if found else None
