@@ -16,24 +16,24 @@ IN_BATCHES = 20_000
 
 def one_by_one(stage: Stage) -> Iterator[Figure]:
     """One event a transaction, sync and async."""
-    limit_is = "bare INSERT + COMMIT"
+    limit_is, count = "bare INSERT + COMMIT", stage.sized(ONE_BY_ONE, 20)
     with stage.stores() as stores, asyncio.Runner() as runner:
         conn, store = stores.connect("local"), stores.store()
 
         def append() -> None:
-            for _ in range(ONE_BY_ONE):
+            for _ in range(count):
                 store.append(STREAM, sample.event(), expected_version=0)
 
         async def append_async() -> None:
             async with AsyncEventStore(stores.local_url) as store:
-                for _ in range(ONE_BY_ONE):
+                for _ in range(count):
                     await store.append(STREAM, sample.event(), expected_version=0)
 
         yield compare(
             "a",
             "append, 1 event a transaction",
-            lambda: rate(ONE_BY_ONE, append),
-            lambda: rate(ONE_BY_ONE, lambda: bare.insert(conn, ONE_BY_ONE)),
+            lambda: rate(count, append),
+            lambda: rate(count, lambda: bare.insert(conn, count)),
             limit_is=limit_is,
             target=0.85,
             rounds=stage.rounds,
@@ -41,38 +41,36 @@ def one_by_one(stage: Stage) -> Iterator[Figure]:
         yield compare(
             "a",
             "the same, async",
-            lambda: rate(ONE_BY_ONE, lambda: runner.run(append_async())),
-            lambda: rate(
-                ONE_BY_ONE,
-                lambda: runner.run(bare.insert_async(stores.local_url, ONE_BY_ONE)),
-            ),
+            lambda: rate(count, lambda: runner.run(append_async())),
+            lambda: rate(count, lambda: runner.run(bare.insert_async(stores.local_url, count))),
             limit_is=limit_is,
             target=0.85,
             rounds=stage.rounds,
         )
-        _require_all(stores, 2 * ONE_BY_ONE * (stage.rounds + 1))
+        _require_all(stores, 2 * count * (stage.rounds + 1))
 
 
 def in_batches(stage: Stage) -> Iterator[Figure]:
     """A hundred, and a thousand, events a transaction."""
+    count = stage.sized(IN_BATCHES, 1_000)
     for size in (100, 1_000):
         with stage.stores() as stores:
-            yield _in_batches(stage, stores, size)
-            _require_all(stores, IN_BATCHES * (stage.rounds + 1))
+            yield _in_batches(stage, stores, count, size)
+            _require_all(stores, count * (stage.rounds + 1))
 
 
-def _in_batches(stage: Stage, stores: Stores, size: int) -> Figure:
+def _in_batches(stage: Stage, stores: Stores, count: int, size: int) -> Figure:
     conn, store = stores.connect("local"), stores.store()
 
     def append() -> None:
-        for batch in sample.batches(IN_BATCHES, size):
+        for batch in sample.batches(count, size):
             store.append(STREAM, batch, expected_version=0)
 
     return compare(
         "c",
         f"append, {size:,} events a call",
-        lambda: rate(IN_BATCHES, append),
-        lambda: rate(IN_BATCHES, lambda: bare.copy(conn, IN_BATCHES, size)),
+        lambda: rate(count, append),
+        lambda: rate(count, lambda: bare.copy(conn, count, size)),
         limit_is="binary COPY of the same batches",
         target=0.80,
         rounds=stage.rounds,

@@ -30,10 +30,11 @@ def hops(stage: Stage) -> Iterator[Figure]:
     """Both hops, on demand, each worker asleep."""
     with stage.stores("users", "mail") as (users, mail):
         hops, parts = Hops(users, mail), _Parts(users, mail)
+        count = stage.sized(HOPS, 5)
         ours, limits = [], []
         for _ in range(stage.rounds):
-            ours.append(hops.seconds(HOPS))
-            limits.append(median(parts.once() for _ in range(HOPS)))
+            ours.append(hops.seconds(count))
+            limits.append(median(parts.once() for _ in range(count)))
         hops.check()
     for name, at, target in (("p50", 49, 3.0), ("p99", 98, 10.0)):
         values = [quantiles(times, n=100)[at] for times in ours]

@@ -17,57 +17,60 @@ READ = 50_000
 HOPS = 100
 FILL = f"""
 INSERT INTO streams."{STREAM}" (type, entity_id, data, metadata)
-SELECT %s, 'user-' || number, %s, %s FROM generate_series(1, {FEW}) AS number
+SELECT %s, 'user-' || number, %s, %s FROM generate_series(1, %s) AS number
 """
 
 
 def figures(stage: Stage) -> Iterator[Figure]:
     """a, d and i."""
+    few_events, many_events = stage.sized(FEW, 1_000), stage.sized(MANY, 1_000)
+    limit_is = f"with {few_events:,}"
     with stage.stores("few", "few-mail") as few, stage.stores("many", "many-mail") as many:
-        for stores, total in ((few[0], FEW), (many[0], MANY)):
-            _fill(stage, stores, total)
+        for stores, total in ((few[0], few_events), (many[0], many_events)):
+            _fill(stage, stores, total, few_events)
         yield compare(
-            "m", "a with 10,000,000 events behind it",
-            lambda: _appended(many[0]), lambda: _appended(few[0]),
-            limit_is="with 100,000", target=0.85, rounds=stage.rounds,
+            "m", f"a with {many_events:,} events behind it",
+            lambda: _appended(stage, many[0]), lambda: _appended(stage, few[0]),
+            limit_is=limit_is, target=0.85, rounds=stage.rounds,
         )  # fmt: skip
         yield compare(
-            "m", "d with 10,000,000",
-            lambda: _read(many[0]), lambda: _read(few[0]),
-            limit_is="with 100,000", target=0.85, rounds=stage.rounds,
+            "m", f"d with {many_events:,}",
+            lambda: _read(stage, many[0]), lambda: _read(stage, few[0]),
+            limit_is=limit_is, target=0.85, rounds=stage.rounds,
         )  # fmt: skip
+        count = stage.sized(HOPS, 5)
         hops = [Hops(*services) for services in (many, few)]
         yield compare(
-            "m", "i with 10,000,000",
-            lambda: 1 / hops[0].median_s(HOPS), lambda: 1 / hops[1].median_s(HOPS),
-            limit_is="with 100,000", target=0.85, rounds=stage.rounds, unit="hops/s",
+            "m", f"i with {many_events:,}",
+            lambda: 1 / hops[0].median_s(count), lambda: 1 / hops[1].median_s(count),
+            limit_is=limit_is, target=0.85, rounds=stage.rounds, unit="hops/s",
         )  # fmt: skip
 
 
-def _fill(stage: Stage, stores: Stores, total: int) -> None:
+def _fill(stage: Stage, stores: Stores, total: int, step: int) -> None:
     conn = stores.connect("local")
     texts = [_json.dumps(it, what="") for it in (sample.DATA, sample.METADATA)]
-    for done in range(0, total, FEW):
+    for done in range(0, total, step):
         stage.say(f"filling {done:,} of {total:,}")
-        conn.execute(FILL, (sample.TYPE, *texts))
+        conn.execute(FILL, (sample.TYPE, *texts, step))
     conn.execute("VACUUM ANALYZE")
 
 
-def _appended(stores: Stores) -> float:
-    store = stores.store()
+def _appended(stage: Stage, stores: Stores) -> float:
+    store, count = stores.store(), stage.sized(ONE_BY_ONE, 20)
 
     def append() -> None:
-        for _ in range(ONE_BY_ONE):
+        for _ in range(count):
             store.append(STREAM, sample.event(), expected_version=0)
 
-    return rate(ONE_BY_ONE, append)
+    return rate(count, append)
 
 
-def _read(stores: Stores) -> float:
-    store = stores.store()
+def _read(stage: Stage, stores: Stores) -> float:
+    store, wanted = stores.store(), stage.sized(READ)
 
     def read() -> None:
-        count = sum(1 for _ in islice(store.read(STREAM, after=FEW // 4), READ))
-        require(count == READ, f"{count} of {READ} events were read")
+        count = sum(1 for _ in islice(store.read(STREAM, after=wanted // 2), wanted))
+        require(count == wanted, f"{count} of {wanted} events were read")
 
-    return rate(READ, read)
+    return rate(wanted, read)

@@ -37,6 +37,8 @@ from eventferry.worker import run_projection
 Kind = Literal["local", "shared"]
 STREAM: Final = "bench-stream"
 SERVICE: Final = "bench"
+EVENTS: Final = 200_000
+"""How many are caught up with, usually."""
 COLUMNS: Final = ("id", "type", "source", "entity_id", "version", "data", "metadata", "occurred_at")
 """Those that go from store to store."""
 PLAIN: Final = """
@@ -181,8 +183,13 @@ class Stage:
     """Where pgbench is; None: somewhere on the PATH."""
     rounds: int
     events: int
-    """How many are caught up with."""
+    """How many are caught up with: fewer than usual make everything else smaller too."""
     say: Callable[[str], None] = lambda _text: None
+
+    def sized(self, usual: int, step: int = 1) -> int:
+        """As much of a usual size as `events` is of its own; whole steps, one at least."""
+        share = min(self.events, EVENTS) / EVENTS
+        return max(step, int(usual * share) // step * step)
 
     @contextmanager
     def stores(self, *services: str) -> Iterator[Any]:

@@ -38,26 +38,28 @@ handler = "eventferry.bench.handlers:nothing"
 
 def idle(stage: Stage) -> Iterator[Figure]:
     """A worker with a hundred projections over fifty streams, and nothing to do."""
+    projections, streams = stage.sized(PROJECTIONS, 2), stage.sized(STREAMS)
+    seconds = stage.sized(IDLE_S)
     with stage.stores() as stores:
         store = stores.store()
-        for number in range(STREAMS):
+        for number in range(streams):
             store.create_stream(f"idle-{number}-stream")
             store.append(f"idle-{number}-stream", sample.event())
-        readers = [READER.format(number=n, stream=n % STREAMS) for n in range(PROJECTIONS)]
+        readers = [READER.format(number=n, stream=n % streams) for n in range(projections)]
         worker = stores.worker("".join(readers))
         conn = stores.connect("local")
         begun = "SELECT count(*) FROM eventferry.checkpoints WHERE position > 0"
-        until(lambda: conn.execute(begun).fetchone() == (PROJECTIONS,), "readers", within_s=60)
+        until(lambda: conn.execute(begun).fetchone() == (projections,), "readers", within_s=60)
         conn.close()
-        time.sleep(5)
+        time.sleep(stage.sized(5))
         transactions, cpu = [], []
         for _ in range(stage.rounds):
             before, spent = _transactions(stage, stores), _cpu_s(worker)
-            time.sleep(IDLE_S)
-            transactions.append((_transactions(stage, stores) - before) / IDLE_S)
-            cpu.append((_cpu_s(worker) - spent) / IDLE_S * 100)
+            time.sleep(seconds)
+            transactions.append((_transactions(stage, stores) - before) / seconds)
+            cpu.append((_cpu_s(worker) - spent) / seconds * 100)
         yield alone(
-            "j", "idle, 100 projections over 50 streams", transactions,
+            "j", f"idle, {projections} projections over {streams} streams", transactions,
             unit="transactions/s", target=2.0,
         )  # fmt: skip
         yield alone("j", "the same, CPU of the worker", cpu, unit="% of a core", target=2.0)
@@ -86,48 +88,50 @@ def _cpu_s(process: Process) -> float:
 
 def many_streams(stage: Stage) -> Iterator[Figure]:
     """One projection that reads one, ten, a hundred, five hundred streams."""
-    for count in SPREAD:
+    events = stage.sized(SPREAD_EVENTS, 1_000)
+    for count in map(stage.sized, SPREAD):
         with stage.stores() as stores:
-            stores.fill(SPREAD_EVENTS)
+            stores.fill(events)
             names = [f"spread-{number}-stream" for number in range(count)]
             store = stores.store()
             for name in names:
                 store.create_stream(name)
-            for number, batch in enumerate(sample.batches(SPREAD_EVENTS, SPREAD_EVENTS // 500)):
+            for number, batch in enumerate(sample.batches(events, events // 500)):
                 store.append(names[number % count], batch)
             stores.connect("local").execute("VACUUM ANALYZE")
             yield compare(
                 "k",
                 f"consume, one projection over {count} streams",
-                lambda: _consumed(stores, *names),  # noqa: B023
-                lambda: _consumed(stores, STREAM),
+                lambda: _consumed(stores, events, *names),  # noqa: B023
+                lambda: _consumed(stores, events, STREAM),
                 limit_is="over one stream",
                 target=0.50,
                 rounds=stage.rounds,
             )
 
 
-def _consumed(stores: Stores, *streams: str) -> float:
+def _consumed(stores: Stores, count: int, *streams: str) -> float:
     projection = stores.consuming(nothing, *streams)
-    return rate(SPREAD_EVENTS, lambda: stores.run(projection, SPREAD_EVENTS))
+    return rate(count, lambda: stores.run(projection, count))
 
 
 def memory(stage: Stage) -> Iterator[Figure]:
     """A worker that catches up a million events."""
+    count = stage.sized(MANY, 1_000)
     with stage.stores() as stores:
-        stores.fill(MANY)
+        stores.fill(count)
         conn = stores.connect("local")
         worker = stores.worker(CATCHING_UP, "--once")
         peaks: list[tuple[int, float]] = []
         while worker.code is None:
             row = conn.execute("SELECT max(position) FROM eventferry.checkpoints").fetchone()
-            if (peak := _peak_mb(worker)) is not None and row and row[0]:
-                peaks.append((row[0], peak))
+            if (peak := _peak_mb(worker)) is not None:
+                peaks.append((row[0] or 0 if row else 0, peak))
             time.sleep(0.1)
         require(worker.code == 0, f"the worker failed: {stores.last_words()}")
-        early = max(peak for position, peak in peaks if position <= MANY / 4)
+        early = max(peak for position, peak in peaks if position <= count / 4)
         yield alone(
-            "l", f"peak memory, catching up 1,000,000 ({early:.0f} after a quarter)",
+            "l", f"peak memory, catching up {count:,} ({early:.0f} after a quarter)",
             [peaks[-1][1]], unit="MB", target=120,
         )  # fmt: skip
 
