@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar, cast, overload
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -123,17 +124,40 @@ def _is_encodable(text: str) -> bool:
 class RecordedEvent:
     """An event as a store keeps it. Made by reading, never by hand.
 
-    A thin view of one row: cheap to make, decoded when touched.
+    A thin view of a row of a page: that is decoded when it is first looked at, and its JSON when
+    that is.
     """
 
-    __slots__ = ("_data", "_metadata", "_row")
+    __slots__ = ("_data", "_metadata", "_row", "_source")
+    _row: tuple[Any, ...]
+    # (stream, position, id, type, source, entity_id, version, data, metadata,
+    #  occurred_at, recorded_at): the order of the SELECT list in store/_row.py
+    _data: dict[str, Any]
+    _metadata: dict[str, Any]
 
-    def __init__(self, row: tuple[Any, ...]) -> None:
-        # (stream, position, id, type, source, entity_id, version, data, metadata,
-        #  occurred_at, recorded_at): the order of the SELECT list in store/_row.py
-        self._row = row
-        self._data: dict[str, Any] | None = None
-        self._metadata: dict[str, Any] | None = None
+    def __init__(self, source: tuple[Sequence[tuple[Any, ...]], int]) -> None:
+        self._source = source
+        """The rows of a page, and which of them it is."""
+
+    if not TYPE_CHECKING:  # else it would know every name
+
+        def __getattr__(self, name: str) -> Any:
+            # what is asked for the first time; from then on Python finds it by itself
+            if name == "_row":
+                rows, place = self._source
+                self._row = row = rows[place]
+                self._source = (row,), 0  # whoever keeps the event does not keep the page
+                return row
+            if name == "_data":
+                self._data = data = _json.loads(self._row[7])
+                return data
+            if name == "_metadata":
+                self._metadata = metadata = _json.loads(self._row[8])
+                return metadata
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return event_of, (self._row,)
 
     @property
     def stream(self) -> str:
@@ -173,15 +197,11 @@ class RecordedEvent:
     @property
     def data(self) -> dict[str, Any]:
         """What there is to say about it, decoded."""
-        if self._data is None:
-            self._data = _json.loads(self._row[7])
         return self._data
 
     @property
     def metadata(self) -> dict[str, Any]:
         """About the event rather than the fact, decoded."""
-        if self._metadata is None:
-            self._metadata = _json.loads(self._row[8])
         return self._metadata
 
     @property
@@ -217,7 +237,7 @@ class RecordedEvent:
 
     def fresh(self) -> RecordedEvent:
         """The event as it was read, whatever a handler has done to its decoded data since."""
-        return RecordedEvent(self._row)
+        return event_of(self._row)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RecordedEvent) and self._row == other._row
@@ -229,18 +249,23 @@ class RecordedEvent:
         return f"<{self.type} {self.id} at {self.stream}:{self.position}>"
 
 
+def event_of(row: tuple[Any, ...]) -> RecordedEvent:
+    """The event of a row that has been read."""
+    return RecordedEvent(((row,), 0))
+
+
 class Events(Sequence[RecordedEvent]):
     """Rows that were read, as events: each is made when it is looked at, and anew each time.
 
-    So a page costs little more than its rows, and what a handler has done to the decoded data of
+    So a page costs little more than its bytes, and what a handler has done to the decoded data of
     an event is gone when that is tried again.
     """
 
-    __slots__ = ("rows",)
+    __slots__ = ("_places", "_rows")
 
-    def __init__(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        self.rows = rows
-        """In the order of the SELECT list in store/_row.py."""
+    def __init__(self, rows: Sequence[tuple[Any, ...]], places: Sequence[int] | None = None):
+        self._rows = rows
+        self._places = range(len(rows)) if places is None else places
 
     @classmethod
     def of(cls, events: Sequence[RecordedEvent]) -> Events:
@@ -248,10 +273,10 @@ class Events(Sequence[RecordedEvent]):
         return events if isinstance(events, Events) else cls([event._row for event in events])
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._places)
 
     def __iter__(self) -> Iterator[RecordedEvent]:
-        return map(RecordedEvent, self.rows)
+        return map(RecordedEvent, zip(repeat(self._rows), self._places))
 
     @overload
     def __getitem__(self, place: int) -> RecordedEvent: ...
@@ -259,16 +284,25 @@ class Events(Sequence[RecordedEvent]):
     def __getitem__(self, place: slice) -> Events: ...
     def __getitem__(self, place: int | slice) -> RecordedEvent | Events:
         if isinstance(place, slice):
-            return Events(self.rows[place])
-        return RecordedEvent(self.rows[place])
+            return Events(self._rows, self._places[place])
+        return RecordedEvent((self._rows, self._places[place]))
 
-    def last_of_each(self) -> Iterable[RecordedEvent]:
-        """The last event of each stream."""
-        return map(RecordedEvent, {row[0]: row for row in self.rows}.values())
+    def first_of_each(self, streams: int) -> list[RecordedEvent]:
+        """The first event of each stream, of which there are at most so many."""
+        return _first_of_each(self, streams)
 
-    def first_of_each(self) -> Iterable[RecordedEvent]:
-        """The first event of each stream."""
-        return map(RecordedEvent, {row[0]: row for row in reversed(self.rows)}.values())
+    def last_of_each(self, streams: int) -> list[RecordedEvent]:
+        """The last event of each stream, of which there are at most so many."""
+        return _first_of_each(reversed(self), streams)
+
+
+def _first_of_each(events: Iterable[RecordedEvent], streams: int) -> list[RecordedEvent]:
+    found: dict[str, RecordedEvent] = {}
+    for event in events:
+        found.setdefault(event.stream, event)
+        if len(found) == streams:
+            break
+    return list(found.values())
 
 
 @lru_cache(maxsize=1024)

@@ -29,7 +29,7 @@ from eventferry.event import Events
 from eventferry.projection import Start
 from eventferry.store._horizon import Horizon
 from eventferry.store._native._async import horizon, is_large, plain_cursor
-from eventferry.store._row import COLUMNS, PAGE_BYTES, is_full, select_from
+from eventferry.store._row import COLUMNS, PAGE_BYTES, Rows, is_full, select_from
 
 Began = tuple[int, int]
 """The horizon and the head that the store had when a projection was first to run."""
@@ -61,7 +61,7 @@ class Page:
         if self.marks is not None or count >= self.count:
             return self
         events: Events = self.work[:count]
-        end = moved(self.begin, map(mark, events.last_of_each()))
+        end = moved(self.begin, map(mark, events.last_of_each(len(self.begin))))
         return replace(self, work=events, count=count, end=end)
 
     def rest(self, done: int, checkpoints: Checkpoints) -> Page:
@@ -111,15 +111,19 @@ class EventSource:
             bounds = _bounds(checkpoints, seen, size, bounded=self._bounded)
             async with plain_cursor(conn) as cursor:
                 await cursor.execute(select_from(self.streams, bounded=self._bounded), bounds)
-                events = Events(await cursor.fetchall())
-        marks = list(map(mark, chain(events.first_of_each(), events.last_of_each())))
-        full, count = is_full(events.rows, size), len(events)
+                rows: Sequence[tuple[Any, ...]] = Rows(cursor)
+        among, count = len(self.streams), len(rows)
+        if among > 1:  # all are looked at
+            rows = rows[:]
+        events = Events(rows)
+        marks = [mark(e) for e in chain(events.first_of_each(among), events.last_of_each(among))]
+        full = is_full(rows, size, bounded=self._bounded)
         page = _page(checkpoints, seen, marks, count, full=full, projection=self.projection)
         own = count - page.count
-        if own and len(checkpoints) > 1:  # they are anywhere
+        if own and among > 1:  # they are anywhere
             begin = {c.stream: c.position for c in checkpoints}
-            work = Events([row for row in events.rows if row[1] > begin[row[0]]])
-            return replace(page, work=work)
+            work = [number for number, row in enumerate(rows) if row[1] > begin[row[0]]]
+            return replace(page, work=Events(rows, work))
         return replace(page, work=events[own:])
 
 

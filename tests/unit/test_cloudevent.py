@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eventferry import _json, cloudevent
 from eventferry.cloudevent import ParsedCloudEvent
 from eventferry.errors import InvalidEvent
-from eventferry.event import RecordedEvent
+from eventferry.event import RecordedEvent, event_of
 
 RECEIPT = {
     "specversion": "1.0",
@@ -41,7 +41,7 @@ def changed(**changes: Any) -> dict[str, Any]:
 def recorded(given: ParsedCloudEvent) -> RecordedEvent:
     """What a store returns after an append of the event."""
     event = given.event
-    return RecordedEvent(
+    return event_of(
         (
             "permits-stream",
             1,
@@ -70,7 +70,7 @@ def native(**changes: Any) -> RecordedEvent:
         "metadata": {},
         "occurred_at": NOW,
     } | changes
-    return RecordedEvent(
+    return event_of(
         (
             "users-stream",
             1,

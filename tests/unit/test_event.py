@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError, dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -11,13 +15,14 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from eventferry import Event, EventMapper, InvalidEvent, MissingData, RecordedEvent
+from eventferry.event import Events, event_of
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ID = UUID("01890000-0000-7000-8000-000000000000")
 
 
 def recorded(data: str = "{}", metadata: str = "{}", *, at: datetime = NOON) -> RecordedEvent:
-    return RecordedEvent(("users", 7, ID, "A", "crm", "42", 1, data, metadata, at, at))
+    return event_of(("users", 7, ID, "A", "crm", "42", 1, data, metadata, at, at))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,69 @@ def test_an_effect_is_chained_to_its_cause() -> None:
     assert later.metadata == {"correlation_id": "x", "causation_id": str(ID)}
     kept = Event("D", metadata={"correlation_id": "mine"}).caused_by(recorded())
     assert kept.metadata["correlation_id"] == "mine"
+
+
+class Page(Sequence[tuple[Any, ...]]):
+    """Three rows, which tell how often they are decoded."""
+
+    def __init__(self) -> None:
+        self.decoded = 0
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, place: Any) -> Any:
+        self.decoded += 1
+        return (f"stream-{place % 2}", place + 1, ID, "A", "crm", "42", 1, "{}", "{}", NOON, NOON)
+
+
+def test_events_are_decoded_when_they_are_looked_at_and_once() -> None:
+    page = Page()
+    events = list(Events(page))
+    assert page.decoded == 0
+
+    assert [event.position for event in events] == [1, 2, 3]
+    assert [event.type for event in events] == ["A"] * 3
+    assert page.decoded == 3
+
+
+def test_an_event_that_was_looked_at_does_not_keep_its_page() -> None:
+    page = Page()
+    gone = weakref.ref(page)
+    event = Events(page)[1]
+    assert event.position == 2
+    del page
+
+    assert gone() is None
+    assert event.type == "A"
+
+
+def test_events_are_a_sequence() -> None:
+    events = Events(Page())
+
+    assert [event.position for event in events[1:]] == [2, 3]
+    assert [event.position for event in events[1:][1:]] == [3]
+    assert events[-1].position == 3
+    assert (len(events), len(events[:2])) == (3, 2)
+    with pytest.raises(IndexError):
+        _ = events[3]
+    assert [event.position for event in events.first_of_each(2)] == [1, 2]
+    assert [event.position for event in events.last_of_each(2)] == [3, 2]
+    assert [event.position for event in events.last_of_each(1)] == [3]
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
+)
+def test_a_recorded_event_can_be_copied(copied: Callable[[RecordedEvent], RecordedEvent]) -> None:
+    event = recorded('{"a": 1}')
+    assert copied(event) == event
+    assert copied(event).data == {"a": 1}
+
+
+def test_a_recorded_event_has_no_other_fields() -> None:
+    with pytest.raises(AttributeError, match="'RecordedEvent' object has no attribute 'payload'"):
+        _ = recorded().payload  # type: ignore[attr-defined]
 
 
 def test_a_recorded_event_has_the_fields_of_its_row() -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from eventferry import Event, InvalidEvent, InvalidStreamName
-from eventferry.event import RecordedEvent
+from eventferry.event import event_of
 from eventferry.store import _row
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -105,6 +105,6 @@ def test_a_recorded_event_takes_the_selected_columns_in_their_order() -> None:
     values[fields.index("data")] = values[fields.index("metadata")] = "{}"
     values[fields.index("id")] = UUID(int=1)
     values[-1] = values[-2] = NOON
-    event = RecordedEvent(tuple(values))
+    event = event_of(tuple(values))
     for name, value in zip(fields, values, strict=True):
         assert getattr(event, name) == ({} if value == "{}" else value)

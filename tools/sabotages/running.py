@@ -49,7 +49,7 @@ SABOTAGES = (
             "class Events(",
             "remembered = lru_cache(None)(RecordedEvent)\n\n\nclass Events(",
         ),
-        (EVENT, "return map(RecordedEvent, self.rows)", "return map(remembered, self.rows)"),
+        (EVENT, "return map(RecordedEvent, zip(", "return map(remembered, zip("),
     ),
     sabotage(
         "a failure recorded that another runner has got past",

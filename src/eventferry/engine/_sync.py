@@ -440,7 +440,7 @@ class Batches:
         locked: Locked,
     ) -> Applied:
         batch.is_moving = True
-        after = moved(checkpoints, batch.handled())
+        after = moved(checkpoints, batch.handled(len(checkpoints)))
         if not move(conn, self.service, self.projection.name, checkpoints, after, locked):
             raise TransactionLost(TRANSACTION_ENDED)
         return Applied(after, batch.index)
@@ -513,8 +513,8 @@ class _Batch:
     def _is_behind(self, event: RecordedEvent) -> bool:
         return (event.stream, event.entity_id) in self.behind
 
-    def handled(self) -> Iterable[Mark]:
-        return map(mark, self.events[: self.index].last_of_each())
+    def handled(self, streams: int) -> Iterable[Mark]:
+        return map(mark, self.events[: self.index].last_of_each(streams))
 
     def failed(self, error: BaseException) -> Failed:
         # what only shows at the end (a deferred constraint, a transaction gone) is the last one's

@@ -25,7 +25,7 @@ from eventferry import migration, sql
 from eventferry.caller import async_driver_connection, async_give_up, has_ended
 from eventferry.connection import options, require_url, shown, translated
 from eventferry.errors import StoreError, StoreUnavailable, VersionConflict
-from eventferry.event import Event, RecordedEvent, require_name
+from eventferry.event import Event, Events, RecordedEvent, require_name
 from eventferry.store import _row
 from eventferry.store._horizon import Horizon, Stream
 from eventferry.store._native._async import (
@@ -35,7 +35,7 @@ from eventferry.store._native._async import (
     is_large,
     plain_cursor,
 )
-from eventferry.store._row import Row
+from eventferry.store._row import Row, Rows
 from eventferry.stream import require_stream_name
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ class AsyncEventStore:
         if before is not None:
             upto = min(upto, before - 1)
         left = limit
-        page: list[tuple[Any, ...]] = []
+        page: Rows | None = None
         bounded: bool | None = None
         while left is None or left > 0:
             size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
@@ -248,10 +248,10 @@ class AsyncEventStore:
                 )
                 bounds = [after, upto] if wanted is None else [after, upto, wanted]
                 await cursor.execute(statement, [*bounds, size])
-                page = await cursor.fetchall()
-            for row in page:
-                yield RecordedEvent(row)
-            if not _row.is_full(page, size):
+                page = Rows(cursor)
+            for event in Events(page):
+                yield event
+            if not _row.is_full(page, size, bounded=bounded is not False):
                 return
             if backwards:
                 upto = page[-1][1] - 1

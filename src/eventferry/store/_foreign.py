@@ -21,7 +21,7 @@ from sqlalchemy import Connection, text
 from eventferry import sql
 from eventferry.caller import begun
 from eventferry.connection import refuse_autocommit
-from eventferry.event import RecordedEvent
+from eventferry.event import RecordedEvent, event_of
 from eventferry.store import _row
 from eventferry.store._horizon import Stream
 from eventferry.store._row import Row
@@ -81,7 +81,7 @@ class Foreign:
         statement = _select("select_entity_json", stream, _row.SELECTED)
         found = self._ask(statement, _EVENT, entity_id=entity_id)
         return [
-            RecordedEvent((stream, *fields, _utc(occurred_at), _utc(recorded_at)))
+            event_of((stream, *fields, _utc(occurred_at), _utc(recorded_at)))
             for *fields, occurred_at, recorded_at in found
         ]
 

@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 from uuid import UUID
 
+from psycopg import AsyncCursor, Cursor
 from psycopg import sql as pgsql
+from psycopg.adapt import Transformer
 
 from eventferry import _json, sql
 from eventferry.errors import EventIdConflict, EventTooLarge, InvalidEvent
@@ -315,14 +317,41 @@ _BYTES_BEHIND = pgsql.SQL(
 _UP, _DOWN, _NOTHING = pgsql.SQL("ASC"), pgsql.SQL("DESC"), pgsql.SQL("")
 
 
-def is_full(page: Sequence[tuple[Any, ...]], limit: int) -> bool:
+class Rows(Sequence[tuple[Any, ...]]):
+    """What a cursor has read; each row is decoded when it is looked at."""
+
+    __slots__ = ("_count", "_load")
+
+    def __init__(self, cursor: Cursor[Any] | AsyncCursor[Any]) -> None:
+        result = cursor.pgresult
+        assert result is not None
+        transformer = Transformer(cursor)
+        transformer.set_pgresult(result)
+        self._count, self._load = result.ntuples, transformer.load_row
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[Any, ...]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[Any, ...]]: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return [self._load(number, tuple) for number in range(self._count)[place]]
+        return self._load(range(self._count)[place], tuple)
+
+
+def is_full(page: Sequence[tuple[Any, ...]], limit: int, *, bounded: bool) -> bool:
     """Whether there may be more events behind the rows of a page: the limit ended it, or its bytes.
 
     They begin with the stream, then come the columns of `SELECTED`.
     """
+    if len(page) >= limit or not bounded:
+        return len(page) >= limit
     # no character takes more than 4 bytes, no text more than 4 beside them
     at_most = (4 * (len(row[_DATA]) + len(row[_METADATA])) + 8 for row in page)
-    return len(page) >= limit or sum(at_most) >= PAGE_BYTES
+    return sum(at_most) >= PAGE_BYTES
 
 
 _DATA, _METADATA = SELECTED.index("data") + 1, SELECTED.index("metadata") + 1

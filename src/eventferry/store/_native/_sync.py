@@ -21,7 +21,7 @@ from psycopg.types.uuid import UUIDBinaryLoader
 from eventferry import sql
 from eventferry.connection import PREPARE_THRESHOLD, how_to_create, refuse_autocommit
 from eventferry.errors import UnknownStream
-from eventferry.event import RecordedEvent
+from eventferry.event import RecordedEvent, event_of
 from eventferry.store import _row
 from eventferry.store._horizon import Horizon, Stream
 from eventferry.store._row import Row
@@ -238,4 +238,4 @@ def _cursor(conn: Connection[Any], row_factory: Any) -> psycopg.Cursor[Any]:
 
 
 def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.Cursor[Any]) -> Any:
-    return RecordedEvent
+    return event_of
