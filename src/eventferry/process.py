@@ -157,6 +157,20 @@ def deaf_in_the_end() -> Iterator[None]:
     try:
         yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_IGN)
+        _deafen()
+
+
+@contextmanager
+def deaf_once_interrupted() -> Iterator[None]:
+    """The same, but only if the block is left by Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _deafen()
+        raise
+
+
+def _deafen() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)

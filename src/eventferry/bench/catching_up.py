@@ -164,7 +164,7 @@ def ferrying(stage: Stage) -> Iterator[Figure]:
             projection = stores.producing()
             measured = rate(count, lambda: stores.run(projection, count))
             shared = sql.Identifier("streams", str(projection.shared_stream))
-            require(_digest(target, shared) == _digest(conn, TABLE), "what was ferried differs")
+            require(digest(target, shared) == digest(conn, TABLE), "what was ferried differs")
             return measured
 
         def pipe() -> float:
@@ -207,7 +207,7 @@ def _into(table: str, columns: Sequence[str]) -> sql.Composed:
     return sql.SQL("{} ({})").format(sql.Identifier(table), bare.columns(columns))
 
 
-def _digest(conn: Connection[Any], table: sql.Identifier) -> Any:
+def digest(conn: Connection[Any], table: sql.Identifier) -> Any:
     """Of all events in their order."""
     statement = sql.SQL(
         "SELECT count(*), md5(string_agg(md5(ROW({})::text), '' ORDER BY position)) FROM {}"

@@ -37,6 +37,8 @@ class Figure:
     better: Literal["more", "less"] = "more"
     """Which side of the target is the good one."""
     rounds: int
+    note: str = ""
+    """What one should know beside it."""
 
     @property
     def is_met(self) -> bool:
@@ -75,7 +77,9 @@ def compare(
     )
 
 
-def alone(key: str, what: str, measured: list[float], *, unit: str, target: float) -> Figure:
+def alone(
+    key: str, what: str, measured: list[float], *, unit: str, target: float, note: str = ""
+) -> Figure:
     """A figure that has to stay below a bound."""
     middle = median(measured)
     return Figure(
@@ -89,6 +93,7 @@ def alone(key: str, what: str, measured: list[float], *, unit: str, target: floa
         target=target,
         better="less",
         rounds=len(measured),
+        note=note,
     )
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from eventferry.engine._sync import Context
 from eventferry.event import RecordedEvent
 
-ARRIVALS = "CREATE TABLE arrivals (event_id uuid, projection text, position bigint)"
+ARRIVALS = """
+CREATE TABLE arrivals (
+    place bigint GENERATED ALWAYS AS IDENTITY, event_id uuid, projection text, position bigint
+)
+"""
+RECORD = "INSERT INTO arrivals (event_id, projection, position) VALUES (%s, %s, %s)"
 
 
 def nothing(event: RecordedEvent) -> None:
@@ -14,11 +19,10 @@ def nothing(event: RecordedEvent) -> None:
 
 def record(event: RecordedEvent, context: Context) -> None:
     """One row an event, without a key that would hide a double."""
-    row = (event.id, context.projection, event.position)
-    context.connection.execute("INSERT INTO arrivals VALUES (%s, %s, %s)", row)
+    context.execute(RECORD, (event.id, context.projection, event.position))
 
 
 def tell(event: RecordedEvent, context: Context) -> None:
     """The same, and tells those who listen."""
     record(event, context)
-    context.connection.execute("SELECT pg_notify('arrivals', %s)", (str(event.id),))
+    context.execute("SELECT pg_notify('arrivals', %s)", (str(event.id),))

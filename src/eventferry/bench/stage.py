@@ -6,29 +6,33 @@ on the disk.
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
 from eventferry.bench import sample
 from eventferry.config import Config
-from eventferry.connection import options
-from eventferry.embedded import EmbeddedServer
+from eventferry.connection import options, require_url, translated
+from eventferry.embedded import EmbeddedServer, EmbeddedServerError
 from eventferry.ended import End, Ended
-from eventferry.errors import EventFerryError
+from eventferry.errors import EventFerryError, redacted
 from eventferry.handler import handler_of
 from eventferry.migration import migrate
-from eventferry.process import EVENTFERRY, KILLED, Process, popen
+from eventferry.process import EVENTFERRY, KILLED, Process, deaf_once_interrupted, popen
 from eventferry.projection import Projection
 from eventferry.store import EventStore
 from eventferry.store._native._sync import configure
@@ -37,6 +41,8 @@ from eventferry.worker import run_projection
 Kind = Literal["local", "shared"]
 STREAM: Final = "bench-stream"
 SERVICE: Final = "bench"
+OLDEST: Final = 15
+"""PostgreSQL."""
 EVENTS: Final = 200_000
 """How many are caught up with, usually."""
 COLUMNS: Final = ("id", "type", "source", "entity_id", "version", "data", "metadata", "occurred_at")
@@ -49,13 +55,18 @@ ALTER TABLE plain
     ALTER position SET DEFAULT nextval('plain_position'),
     ALTER source SET DEFAULT 'bench',
     ALTER occurred_at SET DEFAULT statement_timestamp(),
-    ALTER recorded_at SET DEFAULT clock_timestamp();
+    ALTER recorded_at SET DEFAULT statement_timestamp(),
+    ALTER id SET DEFAULT gen_random_uuid();
 """
 """A plain table with the columns and indexes of a stream: what PostgreSQL does without us."""
 
 
 class NotKept(EventFerryError):
     """A benchmark has found a promise broken: its figures are worth nothing."""
+
+
+class BenchUnavailable(EventFerryError):
+    """Something that measuring takes is missing here; the message says what."""
 
 
 def require(kept: bool, what: str) -> None:
@@ -151,13 +162,18 @@ class Stores:
 
     def worker(self, configuration: str, *arguments: str) -> Process:
         """A worker in a process of its own, with this configuration."""
-        lines = f'local_url = "{self.local_url}"\nshared_url = "{self.shared_url}"\n'
-        file = self.folder / "projections.toml"
-        file.write_text(f'service = "{self.name}"\n{lines}{configuration}')
+        urls = {"local_url": self.local_url, "shared_url": self.shared_url}
+        said = {"service": self.name, **urls}
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in said.items()]
+        (self.folder / "projections.toml").write_text("".join(lines) + configuration)
+        # ours may name another configuration, and stores that are nobody's to measure with
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFERRY_")}
         command = [*EVENTFERRY, "worker", *arguments]
         with self._log.open("ab") as log:
             process = Process(
-                _process=popen(command, folder=self.folder, output=log, script=KILLED)
+                _process=popen(
+                    command, folder=self.folder, output=log, environ=environ, script=KILLED
+                )
             )
         self._stack.callback(process.stop)
         return process
@@ -179,8 +195,10 @@ class Stage:
     """The URL of any database on the server where local stores are made."""
     shared_server: str
     folder: Path
-    programs: Path | None
-    """Where pgbench is; None: somewhere on the PATH."""
+    is_embedded: bool
+    """Whether the server was started for this."""
+    pgbench: Path | None
+    """None: there is none."""
     rounds: int
     events: int
     """How many are caught up with: fewer than usual make everything else smaller too."""
@@ -195,7 +213,7 @@ class Stage:
     def stores(self, *services: str) -> Iterator[Any]:
         """Fresh stores of one service, or of several (a list) that share the shared one."""
         names = services or (SERVICE,)
-        with ExitStack() as stack:
+        with ExitStack() as stack, deaf_once_interrupted():
             shared_url = self._create(stack, self.shared_server, "shared", None)
             made = []
             for name in names:
@@ -212,10 +230,10 @@ class Stage:
 
     def _create(self, stack: ExitStack, server: str, kind: Kind, service: str | None) -> str:
         name = f"eventferry_bench_{secrets.token_hex(6)}"
+        stack.callback(_drop, server, name)
         with psycopg.connect(server, autocommit=True) as conn:
             conn.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        stack.callback(_drop, server, name)
-        url = _renamed(server, name)
+        url = _url(server, name)
         migrate(url, kind=kind, service=service)
         return url
 
@@ -226,11 +244,41 @@ def _drop(server: str, name: str) -> None:
         conn.execute(statement.format(sql.Identifier(name)))
 
 
-def _renamed(url: str, database: str) -> str:
-    """The same server's URL, of another database."""
-    from urllib.parse import urlsplit
+def _url(server: str, database: str) -> str:
+    """The URL of another database of a server, which may be given as `host=… user=…` too."""
+    parts = {key: value for key, value in conninfo_to_dict(server).items() if key != "dbname"}
+    return f"postgresql:///{database}?{urlencode(parts, quote_via=quote)}"
 
-    return urlsplit(url)._replace(path=f"/{database}").geturl()
+
+def _require_usable(server: str) -> None:
+    """Refuses a server on which nothing could be measured, before anything is.
+
+    Raises:
+        StoreUnavailable, StoreError: it can't be reached, or the URL is none.
+        BenchUnavailable: it is too old, or we may not create databases.
+    """
+    name = f"server {redacted(server)}"
+    require_url(server, name)
+    with translated(name), psycopg.connect(server, **options("bench")) as conn:
+        version = conn.info.server_version
+        statement = "SELECT rolcreatedb OR rolsuper, rolname FROM pg_roles WHERE rolname = user"
+        ((may_create, role),) = conn.execute(statement).fetchall()
+    if version < OLDEST * 10_000:
+        raise BenchUnavailable(
+            f"{name} is PostgreSQL {version // 10_000}: use one from {OLDEST} on"
+        )
+    if not may_create:
+        raise BenchUnavailable(
+            f"{name}: role {role} may not create databases, in which is measured. Give the URL "
+            f'of a role that may: ALTER ROLE "{role}" CREATEDB'
+        )
+
+
+def _pgbench(folder: Path) -> Path | None:
+    with suppress(EmbeddedServerError):
+        return EmbeddedServer(folder).programs / "pgbench"
+    found = shutil.which("pgbench")
+    return Path(found) if found else None
 
 
 @contextmanager
@@ -246,14 +294,25 @@ def staged(
 
     Raises:
         EmbeddedServerError: there is no PostgreSQL, or it does not start.
-        StoreUnavailable, StoreError: the servers can't be reached, or databases not be made.
+        StoreUnavailable, StoreError: a server can't be reached, or a URL is none.
+        BenchUnavailable: a server is too old, or lets us create no databases.
     """
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="eventferry-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o711)  # as root, PostgreSQL runs as another user
-        programs = None
+        is_embedded = urls is None
         if urls is None:
             server = stack.enter_context(EmbeddedServer(folder / "pg", settings=settings))
-            urls, programs = (server.url(), server.url()), server.programs
-        yield Stage(*urls, folder=folder, programs=programs, rounds=rounds, events=events, say=say)
+            urls = server.url(), server.url()
+        for url in dict.fromkeys(urls):
+            _require_usable(url)
+        yield Stage(
+            *urls,
+            folder=folder,
+            is_embedded=is_embedded,
+            pgbench=_pgbench(folder),
+            rounds=rounds,
+            events=events,
+            say=say,
+        )

@@ -18,6 +18,8 @@ from typing import Any, TextIO
 FAILED = 1
 WRONG = 2
 """Wrong usage, configuration or connection."""
+FOLDED_MIN = 24
+"""The narrowest column whose cells take several lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,13 @@ class Screen:
         rows: Iterable[Sequence[object]],
         *,
         expendable: Sequence[str] = (),
+        folded: str | None = None,
     ) -> None:
         """A table; in a pipe, tabs between the columns and no line broken.
 
         On a terminal that is too narrow for it, the expendable columns are left out, one after the
-        other; if that is not enough, a row becomes a block of lines.
+        other, then the folded one's cells take several lines; if that is not enough, a row becomes
+        a block of lines.
         """
         texts = [["" if value is None else str(value) for value in row] for row in rows]
         if not self.is_terminal:
@@ -64,6 +68,7 @@ class Screen:
                 self.line("\t".join(" ".join(cell.split()) for cell in row))
             return
         from rich import box
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -77,7 +82,14 @@ class Screen:
                 table.add_column(columns[n], no_wrap=True)
             for row in texts:
                 table.add_row(*(Text(row[n], style=STYLES.get(row[n], "")) for n in kept))
-            if console.measure(table, options=anyhow).maximum <= console.width:
+            excess = console.measure(table, options=anyhow).maximum - console.width
+            if excess > 0 and folded is not None and left_out == len(expendable):
+                n = columns.index(folded)
+                width = max((cell_len(row[n]) for row in texts), default=0) - excess
+                if width >= FOLDED_MIN:
+                    cells = table.columns[kept.index(n)]
+                    cells.no_wrap, cells.width, excess = False, width, 0
+            if excess <= 0:
                 console.print(table)
                 return
         width = max(map(len, columns))
