@@ -152,7 +152,7 @@ def _row(figure: Figure) -> tuple[str, ...]:
     if figure.limit is not None:
         limit, ratio = _shown(figure.limit), f"{figure.value:.2f}"
         lowest, highest = f"{figure.lowest:.2f}", f"{figure.highest:.2f}"
-    target = f"{'≥' if figure.better == 'more' else '≤'} {figure.target:g}"
+    target = f"≥ {figure.target:.2f}" if figure.better == "more" else f"≤ {figure.target:g}"
     met = "yes" if figure.is_met else "no"
     return figure.key, what, _shown(figure.ours), limit, ratio, lowest, highest, target, met
 
