@@ -11,8 +11,6 @@ from __future__ import annotations
 import re
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import psycopg
@@ -97,17 +95,25 @@ _OUTAGES = (
 )
 
 
-@contextmanager
-def translated(store: str) -> Iterator[None]:
-    """Turns the driver's errors into ours; `store` names the store in their messages."""
-    try:
-        yield
-    except Exception as error:
-        driver = drivers_error(error)
-        ours = None if driver is None else translation(driver, store)
-        if ours is None:
-            raise
-        raise ours from error
+class translated:  # noqa: N801 - reads as a function
+    """Turns the driver's errors into ours; `store` names the store in their messages.
+
+    A class, as every append goes through it: a generator would cost three times as much.
+    """
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        driver = drivers_error(error) if isinstance(error, Exception) else None
+        ours = None if driver is None else translation(driver, self._store)
+        if ours is not None:
+            raise ours from error
 
 
 def drivers_error(error: Exception) -> psycopg.Error | None:

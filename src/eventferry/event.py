@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
 from uuid import UUID
 
 from pydantic import TypeAdapter
@@ -67,22 +67,30 @@ class Event:
             require_name("entity_id", self.entity_id)
         if self.source is not None:
             require_name("source", self.source)
-        for name, value in (("data", self.data), ("metadata", self.metadata)):
-            if not isinstance(value, Mapping):
-                raise InvalidEvent(
-                    f"{name} of event {self.type!r} must be a mapping (a JSON object), "
-                    f"not {type(value).__name__}"
-                )
+        if not isinstance(self.data, Mapping):
+            self._refuse_object("data", self.data)
+        if not isinstance(self.metadata, Mapping):
+            self._refuse_object("metadata", self.metadata)
         if not isinstance(self.id, UUID):
             raise InvalidEvent(f"id must be a uuid.UUID, not {type(self.id).__name__} {self.id!r}")
-        if not isinstance(self.occurred_at, datetime | None):
+        if self.occurred_at is not None:
+            self._require_moment(self.occurred_at)
+
+    def _refuse_object(self, name: str, value: object) -> NoReturn:
+        raise InvalidEvent(
+            f"{name} of event {self.type!r} must be a mapping (a JSON object), "
+            f"not {type(value).__name__}"
+        )
+
+    def _require_moment(self, value: object) -> None:
+        if not isinstance(value, datetime):
             raise InvalidEvent(
                 f"occurred_at of event {self.type!r} must be a datetime, "
-                f"not {type(self.occurred_at).__name__} {self.occurred_at!r}"
+                f"not {type(value).__name__} {value!r}"
             )
-        if self.occurred_at is not None and self.occurred_at.utcoffset() is None:
+        if value.utcoffset() is None:
             raise InvalidEvent(
-                f"occurred_at of event {self.type!r} has no time zone: {self.occurred_at!r}. "
+                f"occurred_at of event {self.type!r} has no time zone: {value!r}. "
                 "Give an aware datetime, such as datetime.now(UTC)"
             )
 
@@ -106,7 +114,7 @@ def require_name(name: str, value: object) -> None:
         raise InvalidEvent(
             f"{name} must have 1 to {MAX_NAME_LENGTH} characters, not {len(value)}: {value[:40]!r}"
         )
-    if "\x00" in value or not _is_encodable(value):
+    if "\x00" in value or not (value.isascii() or _is_encodable(value)):
         raise InvalidEvent(
             f"{name} holds a character that PostgreSQL can't keep "
             f"(NUL, or half of a surrogate pair): {value[:40]!r}"

@@ -318,10 +318,17 @@ class AsyncEventStore:
         with translated(self._shown):
             pool = self._pool or await self._open()
             try:
-                async with pool.connection() as conn:
-                    yield conn
+                conn = await pool.getconn()
             except PoolTimeout as error:
                 raise StoreUnavailable(f"{self._shown} gave no connection: {error}") from error
+            try:
+                if conn.autocommit:  # nothing is left to commit or to roll back
+                    yield conn
+                else:
+                    async with conn:
+                        yield conn
+            finally:
+                await pool.putconn(conn)
 
     async def _open(self) -> AsyncConnectionPool[AsyncConnection[Any]]:
         if self._url is None:

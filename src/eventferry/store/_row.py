@@ -75,9 +75,8 @@ def rows(events: Iterable[Event], *, expected_version: int | None = None) -> lis
     for event in events:  # what the types say, but users may not check
         if not isinstance(event, Event):  # type: ignore[redundant-expr,unused-ignore]
             raise InvalidEvent(f"append takes Event objects, not {type(event).__name__} {event!r}")
-    versions = _versions(events, expected_version)
-    made = [_row(event, version) for event, version in zip(events, versions, strict=True)]
-    if len({row.id for row in made}) != len(made):
+    made = list(map(_row, events, _versions(events, expected_version)))
+    if len(made) > 1 and len({row.id for row in made}) != len(made):
         ((twice, _),) = Counter(row.id for row in made).most_common(1)
         raise InvalidEvent(f"two of the {len(made)} events of this append have the id {twice}")
     return made
@@ -101,24 +100,23 @@ def _versions(events: Sequence[Event], expected: int | None) -> Sequence[int | N
 
 
 def _row(event: Event, version: int | None) -> Row:
-    data = _json.dumps(event.data, what=f"data of event {event.type!r}")
-    metadata = _json.dumps(event.metadata, what=f"metadata of event {event.type!r}")
-    _check_size("data", event, data, MAX_DATA_BYTES)
-    _check_size("metadata", event, metadata, MAX_METADATA_BYTES)
-    _check_time(event)
+    moment = event.occurred_at
+    if moment is not None:
+        _check_time(event, moment)
     return Row(
         event.id,
         event.type,
         event.source,
         event.entity_id,
         version,
-        data,
-        metadata,
-        event.occurred_at,
+        _text("data", event, event.data, MAX_DATA_BYTES),
+        _text("metadata", event, event.metadata, MAX_METADATA_BYTES),
+        moment,
     )
 
 
-def _check_size(name: str, event: Event, text: str, limit: int) -> None:
+def _text(name: str, event: Event, value: object, limit: int) -> str:
+    text = _json.dumps(value, what=f"{name} of event {event.type!r}")
     # 4 bytes of header; and no character has more than 4 bytes, so most need no encoding to know
     room = limit - 4
     if len(text) * 4 > room and len(text.encode()) > room:
@@ -126,11 +124,11 @@ def _check_size(name: str, event: Event, text: str, limit: int) -> None:
             f"{name} of event {event.type!r} {event.id} has {len(text.encode()):,} bytes, but at "
             f"most {room:,} are kept. Keep large things elsewhere, and their address in the event"
         )
+    return text
 
 
-def _check_time(event: Event) -> None:
-    moment = event.occurred_at
-    if moment is not None and not FIRST_MOMENT <= moment <= LAST_MOMENT:
+def _check_time(event: Event, moment: datetime) -> None:
+    if not FIRST_MOMENT <= moment <= LAST_MOMENT:
         raise InvalidEvent(
             f"occurred_at of event {event.type!r} {event.id} must be from {FIRST_MOMENT} "
             f"to {LAST_MOMENT}, not {moment}"
@@ -165,10 +163,14 @@ def _same(name: str, ours: object, theirs: object) -> bool:
 
 def given(appended: Sequence[Row]) -> tuple[str, ...]:
     """The columns that at least one of the rows has a value for."""
+    first, *others = appended
     return tuple(
-        name
-        for place, name in enumerate(COLUMNS)
-        if any(row[place] is not None for row in appended)
+        [
+            name
+            for place, name in enumerate(COLUMNS)
+            if first[place] is not None
+            or (others and any(row[place] is not None for row in others))
+        ]
     )
 
 

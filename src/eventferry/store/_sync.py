@@ -315,10 +315,17 @@ class EventStore:
         with translated(self._shown):
             pool = self._pool or self._open()
             try:
-                with pool.connection() as conn:
-                    yield conn
+                conn = pool.getconn()
             except PoolTimeout as error:
                 raise StoreUnavailable(f"{self._shown} gave no connection: {error}") from error
+            try:
+                if conn.autocommit:  # nothing is left to commit or to roll back
+                    yield conn
+                else:
+                    with conn:
+                        yield conn
+            finally:
+                pool.putconn(conn)
 
     def _open(self) -> ConnectionPool[Connection[Any]]:
         if self._url is None:

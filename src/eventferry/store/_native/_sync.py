@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -53,7 +54,7 @@ class Native:
         """One statement, and so one round trip."""
         (row,) = rows
         columns = _row.given(rows)
-        values = [row[place] for place in _row.places(columns)]
+        values = [value for value in row if value is not None]
         if row.version is None:
             cursor = self._conn.execute(_row.statement("append_one", stream, columns), values)
         else:
@@ -70,8 +71,9 @@ class Native:
             # Begins the caller's transaction: else our savepoint would be the transaction
             # itself, and commit it.
             self._conn.execute("SELECT")
-        # on our own connection, a COPY without a version to check is a transaction by itself
-        alone = idle and self._conn.autocommit and rows[0].version is None
+        # On our own connection, the COPY is a transaction by itself. What the check has seen holds
+        # until then: who appends in between takes the first version, and the unique index tells.
+        alone = idle and self._conn.autocommit
         try:
             with nullcontext() if alone else self._conn.transaction():
                 first = rows[0]
@@ -89,12 +91,12 @@ class Native:
 
     def _copy(self, stream: str, rows: Sequence[Row]) -> None:
         columns = _row.given(rows)
-        places = _row.places(columns)
+        values = itemgetter(*_row.places(columns))
         statement = _row.statement("append_copy", stream, columns)
         with self._conn.cursor() as cursor, cursor.copy(statement) as copy:
             copy.set_types(_row.copy_types(columns))
             for row in rows:
-                copy.write_row([row[place] for place in places])
+                copy.write_row(values(row))
 
     def _filled(self, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows with the columns' defaults where some have a value and others have none."""
