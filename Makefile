@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-only lint format charts generate soak mutants lock
+.PHONY: help demo test test-only lint format charts generate soak mutants peers lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ soak: $(INSTALLED) ## Tests that take minutes: a million events, hundreds of fau
 
 mutants: $(INSTALLED) ## Break the code on purpose: the tests must notice
 	@$(BIN)/python -m tools.mutants
+
+peers: $(INSTALLED) ## Beside other libraries, on the same PostgreSQL; needs Node, takes minutes
+	@$(BIN)/python -m benchmarks.peers
 
 lock: COMPILE := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header

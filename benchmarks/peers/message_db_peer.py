@@ -1,7 +1,7 @@
 """message-db: its SQL functions, called by psycopg.
 
 It has no consumer of its own in Python: `follow` is the loop that its guide describes, with the
-position in the transaction of the effects. Its notifications come from a trigger of ours.
+position in the transaction of the effects.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ READ = "SELECT * FROM get_category_messages(%s, %s, 1000)"
 POSITION = "SELECT data FROM get_last_stream_message(%s)"
 EFFECT = bare_psycopg.EFFECT.format("effects")
 POLL_S = 0.001
-IDLE_POLL_S = 0.1
 
 
 class MessageDb(bare_psycopg.OnPsycopg):
@@ -72,7 +71,6 @@ class MessageDb(bare_psycopg.OnPsycopg):
 
     def open(self, url: str, sample: Answer) -> None:
         self.url, self.sample = url, sample
-        self._texts = [json.dumps(sample[key]) for key in ("data", "metadata")]
 
     def append(self, writers: int, size: int, seconds: float) -> Answer:
         @contextmanager
@@ -127,22 +125,23 @@ class MessageDb(bare_psycopg.OnPsycopg):
     def _write(self, conn: psycopg.Connection[Any], size: int) -> None:
         stream = f"{CATEGORY}-{uuid.uuid4()}"
         for number in range(size):
-            row = (str(uuid.uuid4()), stream, self.sample["type"], *self._texts, number - 1)
+            texts = (json.dumps(self.sample[key]) for key in ("data", "metadata"))
+            row = (str(uuid.uuid4()), stream, self.sample["type"], *texts, number - 1)
             conn.execute(WRITE, row)
 
     def _follow(self, name: str) -> None:
-        """Each batch, its effects and the position are one transaction, in one pipeline."""
+        """Looks each ms; the effects of a batch and the position are one pipelined transaction."""
         with self._connected() as conn:
             stream = f"{CATEGORY}:position-{name}"
+            row = conn.execute(POSITION, (stream,)).fetchone()
+            after = json.loads(row[0])["position"] if row else 0
             while not self._stopping.is_set():
-                with conn.transaction():
-                    row = conn.execute(POSITION, (stream,)).fetchone()
-                    after = json.loads(row[0])["position"] if row else 0
-                    messages = conn.execute(READ, (CATEGORY, after + 1)).fetchall()
-                    if messages:
-                        with conn.pipeline():
-                            self._handle(conn, stream, messages)
-                if not messages:
+                messages = conn.execute(READ, (CATEGORY, after + 1)).fetchall()
+                if messages:
+                    with conn.pipeline(), conn.transaction():
+                        self._handle(conn, stream, messages)
+                    after = messages[-1][4]
+                else:
                     time.sleep(POLL_S)
 
     def _handle(

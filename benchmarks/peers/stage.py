@@ -122,13 +122,19 @@ def _contestant(stack: ExitStack, server: EmbeddedServer, installed: Installed) 
     )
 
 
-def until_quiet(contestant: Contestant, total: int, *, quiet_s: float, within_s: float) -> None:
-    """Waits until there are effects of so many events, or none has come for some time."""
-    seen, since, end = -1, time.monotonic(), time.monotonic() + within_s
-    while time.monotonic() < min(since + quiet_s, end):
+def until_quiet(
+    contestant: Contestant, total: int, *, quiet_s: float, within_s: float
+) -> tuple[int, float]:
+    """Waits until there are effects of so many events, or none has come for some time.
+
+    Returns:
+        How many there are, and when the last ones came, by the system's monotonic clock.
+    """
+    begun = since = time.monotonic()
+    seen = 0
+    while seen < total and (now := time.monotonic()) < min(since + quiet_s, begun + within_s):
         found = contestant.effects()
-        if found >= total:
-            return
         if found != seen:
-            seen, since = found, time.monotonic()
-        time.sleep(0.02)
+            seen, since = found, now
+        time.sleep(0.01)
+    return seen, since
