@@ -49,6 +49,21 @@ def test_a_table_that_is_too_wide_becomes_lines(monkeypatch: pytest.MonkeyPatch)
     ]
 
 
+def test_a_table_that_is_too_wide_folds_the_column_that_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal = Terminal()
+    row = ("a figure of which there is much to say", "123")
+    Screen(terminal).table(("figure", "here"), [row], folded="figure")
+
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
+    assert [line.split() for line in lines if "figure of" in line or "say" in line] == [
+        ["a", "figure", "of", "which", "there", "is", "much", "123"],
+        ["to", "say"],
+    ]
+
+
 def test_in_a_pipe_no_cell_breaks_a_line() -> None:
     pipe = io.StringIO()
     Screen(pipe).table(("a", "b"), [("one\ntwo\tthree", None)])

@@ -131,7 +131,7 @@ def all_at_once(stage: Stage) -> Iterator[Figure]:
 
     The writers of b alone are measured before and after it, in stores of their own.
     """
-    seconds, beside_s = stage.sized(TOGETHER_S, 2), stage.sized(SECONDS * 2)
+    seconds, beside_s = stage.sized(TOGETHER_S), stage.sized(SECONDS * 2)
     with subscribed(stage) as (_, alone), stage.stores() as stores:
         local, shared = stores.connect("local"), stores.connect("shared")
         local.execute(handlers.ARRIVALS)
