@@ -88,21 +88,21 @@ class Claim(Parts):
                 await self._require_stores(conn, origin[0].store)
                 stream = shared_stream_of(self.projection)
                 await conn.execute(sql.query("create_shared_stream"), (stream, self._service))
-            for c in origin:
-                if c.stream in missing:
-                    await conn.execute(
-                        sql.query("create_checkpoint"),
-                        (
-                            self._service,
-                            self._name,
-                            c.stream,
-                            c.store,
-                            c.incarnation,
-                            c.position,
-                            c.event_id,
-                            c.replay_until,
-                        ),
-                    )
+            created = [
+                (
+                    self._service,
+                    self._name,
+                    c.stream,
+                    c.store,
+                    c.incarnation,
+                    c.position,
+                    c.event_id,
+                    c.replay_until,
+                )
+                for c in origin
+                if c.stream in missing
+            ]
+            await conn.cursor().executemany(sql.query("create_checkpoint"), created)
 
     async def _require_stores(self, conn: AsyncConnection[Any], source: UUID) -> None:
         """Begins no ferry to another shared store, or beside one of another local store.

@@ -297,20 +297,20 @@ class Events(Sequence[RecordedEvent]):
 
     def first_of_each(self, streams: int) -> list[RecordedEvent]:
         """The first event of each stream, of which there are at most so many."""
-        return _first_of_each(self, streams)
+        return self._last_of_each(self._places[::-1], streams)
 
     def last_of_each(self, streams: int) -> list[RecordedEvent]:
         """The last event of each stream, of which there are at most so many."""
-        return _first_of_each(reversed(self), streams)
+        return self._last_of_each(self._places, streams)
 
-
-def _first_of_each(events: Iterable[RecordedEvent], streams: int) -> list[RecordedEvent]:
-    found: dict[str, RecordedEvent] = {}
-    for event in events:
-        found.setdefault(event.stream, event)
-        if len(found) == streams:
-            break
-    return list(found.values())
+    def _last_of_each(self, places: Sequence[int], streams: int) -> list[RecordedEvent]:
+        rows = self._rows
+        if streams == 1:
+            last: Iterable[int] = places[-1:]
+        else:  # nothing else of a row need be decoded
+            stream: Callable[[int], str] = getattr(rows, "stream", lambda place: rows[place][0])
+            last = {stream(place): place for place in places}.values()
+        return [RecordedEvent((rows, place)) for place in last]
 
 
 @lru_cache(maxsize=1024)

@@ -28,7 +28,7 @@ from eventferry.connection import Pool
 from eventferry.event import Events
 from eventferry.projection import Start
 from eventferry.store._horizon import Horizon
-from eventferry.store._native._async import horizon, is_large, plain_cursor
+from eventferry.store._native._async import horizon, is_large, numbered_cursor
 from eventferry.store._row import COLUMNS, PAGE_BYTES, Rows, is_full, select_from
 
 Began = tuple[int, int]
@@ -108,13 +108,17 @@ class EventSource:
             self._pages += 1
             if self._pages == 2:  # one page costs little to bound, many do
                 self._bounded = await is_large(conn, self.streams)
-            bounds = _bounds(checkpoints, seen, size, bounded=self._bounded)
-            async with plain_cursor(conn) as cursor:
-                await cursor.execute(select_from(self.streams, bounded=self._bounded), bounds)
-                rows: Sequence[tuple[Any, ...]] = Rows(cursor)
+            bounds = _bounds(checkpoints, seen, size)
+            statement = select_from(self.streams, bounded=self._bounded)
+            async with numbered_cursor(conn) as cursor:
+                if len(self.streams) == 1:
+                    await cursor.execute(statement, bounds)
+                else:  # to plan a branch a stream takes longer than to read: once is enough
+                    async with conn.pipeline(), conn.transaction():
+                        await conn.execute(sql.query("plan_once"))
+                        await cursor.execute(statement, bounds, prepare=True)
+                rows = Rows(cursor)
         among, count = len(self.streams), len(rows)
-        if among > 1:  # all are looked at
-            rows = rows[:]
         events = Events(rows)
         marks = [mark(e) for e in chain(events.first_of_each(among), events.last_of_each(among))]
         full = is_full(rows, size, bounded=self._bounded)
@@ -122,7 +126,7 @@ class EventSource:
         own = count - page.count
         if own and among > 1:  # they are anywhere
             begin = {c.stream: c.position for c in checkpoints}
-            work = [number for number, row in enumerate(rows) if row[1] > begin[row[0]]]
+            work = [n for n in range(count) if rows.position(n) > begin[rows.stream(n)]]
             return replace(page, work=Events(rows, work))
         return replace(page, work=events[own:])
 
@@ -145,11 +149,11 @@ class RowSource:
         async with self.pool.connection() as conn:
             seen = await look(conn, checkpoints, self.projection, self.store)
             size = limit + _own(checkpoints)
-            cursor = await conn.execute(
-                sql.on_stream("select_marks", self.stream),
-                _bounds(checkpoints, seen, size, bounded=True),
-            )
-            rows_found = await cursor.fetchall()
+            async with numbered_cursor(conn) as cursor:
+                await cursor.execute(
+                    sql.on_stream("select_marks", self.stream), _bounds(checkpoints, seen, size)
+                )
+                rows_found = await cursor.fetchall()
             filling = _filling(rows_found)
             marks = [Mark(self.stream, position, id_) for position, id_, _ in filling]
             full = len(filling) < len(rows_found) or len(rows_found) >= size
@@ -204,8 +208,10 @@ async def origin(
     position = {"start": 0, "now": now}.get(str(start), start)
     made = []
     for stream, incarnation in zip(streams, seen.incarnations, strict=True):
-        cursor = await conn.execute(sql.on_stream("last_event_upto", stream), (position,))
-        last = await cursor.fetchone() or (0, None)
+        last = 0, None
+        if position:
+            cursor = await conn.execute(sql.on_stream("last_event_upto", stream), (position,))
+            last = await cursor.fetchone() or last
         assert incarnation is not None
         made.append(
             Checkpoint(
@@ -220,19 +226,14 @@ async def origin(
     return tuple(made)
 
 
-def _bounds(checkpoints: Checkpoints, seen: Horizon, limit: int, *, bounded: bool) -> list[int]:
+def _bounds(checkpoints: Checkpoints, seen: Horizon, limit: int) -> tuple[str, str, int]:
     """The parameters of a select: from each checkpoint's own event to the horizon.
 
     An append that is slow to take its marker can put the horizon behind a checkpoint for a
     moment: the checkpoint's own event is read all the same.
     """
-    parameters: list[int] = []
-    for c in checkpoints:
-        own = (c.position, c.position) if bounded else (c.position,)
-        parameters += (*own, max(c.position, seen.position), limit)
-    if len(checkpoints) > 1:
-        parameters.append(limit)
-    return parameters
+    upto = [max(c.position, seen.position) for c in checkpoints]
+    return sql.array(c.position for c in checkpoints), sql.array(upto), limit
 
 
 def _own(checkpoints: Checkpoints) -> int:

@@ -614,12 +614,12 @@ def lock(
         (
             *timeouts,
             *(service, projection) * 2,
-            [c.stream for c in checkpoints],
-            [c.store for c in checkpoints],
-            [c.incarnation for c in checkpoints],
-            [c.position for c in checkpoints],
-            [c.event_id for c in checkpoints],
-            [c.stops for c in checkpoints],
+            sql.array(c.stream for c in checkpoints),
+            sql.array(c.store.hex for c in checkpoints),
+            sql.array(c.incarnation.hex for c in checkpoints),
+            sql.array(c.position for c in checkpoints),
+            sql.array(c.event_id and c.event_id.hex for c in checkpoints),
+            sql.array(c.stops for c in checkpoints),
             is_counted,
             projection,
         ),
@@ -655,17 +655,17 @@ def move(
 ) -> bool:
     """Moves the checkpoints; False: they are not where this transaction has locked them."""
     changes: list[tuple[Checkpoint, Checkpoint]] = [
-        (old, new) for old, new in zip(before, after, strict=True) if old != new
+        (old, new) for old, new in zip(before, after, strict=True) if old is not new
     ]
     cursor = conn.execute(
         sql.query("move_checkpoints"),
         (
             locked.batch,
-            [new.stream for _, new in changes],
-            [new.store for _, new in changes],
-            [old.position for old, _ in changes],
-            [new.position for _, new in changes],
-            [new.event_id for _, new in changes],
+            sql.array(new.stream for _, new in changes),
+            sql.array(new.store.hex for _, new in changes),
+            sql.array(old.position for old, _ in changes),
+            sql.array(new.position for _, new in changes),
+            sql.array(new.event_id and new.event_id.hex for _, new in changes),
             service,
             projection,
             locked.transaction,

@@ -7,7 +7,7 @@ The order of `COLUMNS` is the order of an appended row; that of `SELECTED` is th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple, overload
@@ -258,18 +258,26 @@ def select_events(stream: str) -> bytes:
 def select_from(streams: tuple[str, ...], *, bounded: bool) -> bytes:
     """A page of the streams in the store's order, each from an event of its own on.
 
-    Its parameters are those of the .sql file for each stream; for several, then the limit of all.
-    To be bounded by bytes as well takes twice as long.
+    Its parameters are those of the .sql file, with a place for each stream. To be bounded by bytes
+    as well takes twice as long.
 
     Raises:
         InvalidStreamName: no stream can be called that.
     """
-    counted = _BYTES_BEHIND if bounded else _NOTHING
-    branches = [_select("select_from", stream, bytes=counted) for stream in streams]
+    places = [pgsql.Literal(number) for number, _ in enumerate(streams, 1)]
+    branches = [
+        _select(
+            "select_from",
+            stream,
+            bytes=_BYTES_BEHIND.format(place=place) if bounded else _NOTHING,
+            place=place,
+        )
+        for place, stream in zip(places, streams, strict=True)
+    ]
     events = branches[0]
     if len(branches) > 1:
         events = pgsql.SQL(" UNION ALL ").join(pgsql.SQL("({})").format(b) for b in branches)
-        events += pgsql.SQL(" ORDER BY position LIMIT %s")
+        events += pgsql.SQL(" ORDER BY position LIMIT $3::bigint")
     return _page(events, _UP) if bounded else events.as_bytes(None)
 
 
@@ -313,8 +321,8 @@ def _page(events: pgsql.Composed, direction: pgsql.SQL) -> bytes:
 _COLUMNS = pgsql.SQL(", ").join(map(pgsql.Identifier, SELECTED))
 _BYTES = pgsql.SQL(", pg_column_size(data) + pg_column_size(metadata) AS bytes")
 _BYTES_BEHIND = pgsql.SQL(
-    ", CASE WHEN position = %s THEN 0 ELSE pg_column_size(data) + pg_column_size(metadata) END"
-    " AS bytes"
+    ", CASE WHEN position = ($1::bigint[])[{place}] THEN 0"
+    " ELSE pg_column_size(data) + pg_column_size(metadata) END AS bytes"
 )
 _UP, _DOWN, _NOTHING = pgsql.SQL("ASC"), pgsql.SQL("DESC"), pgsql.SQL("")
 
@@ -322,7 +330,7 @@ _UP, _DOWN, _NOTHING = pgsql.SQL("ASC"), pgsql.SQL("DESC"), pgsql.SQL("")
 class Rows(Sequence[tuple[Any, ...]]):
     """What a cursor has read; each row is decoded when it is looked at."""
 
-    __slots__ = ("_count", "_load")
+    __slots__ = ("_count", "_load", "_value")
 
     def __init__(self, cursor: Cursor[Any] | AsyncCursor[Any]) -> None:
         result = cursor.pgresult
@@ -330,6 +338,7 @@ class Rows(Sequence[tuple[Any, ...]]):
         transformer = Transformer(cursor)
         transformer.set_pgresult(result)
         self._count, self._load = result.ntuples, transformer.load_row
+        self._value: Callable[[int, int], bytes] = result.get_value  # type: ignore[assignment]
 
     def __len__(self) -> int:
         return self._count
@@ -342,6 +351,14 @@ class Rows(Sequence[tuple[Any, ...]]):
         if isinstance(place, slice):
             return [self._load(number, tuple) for number in range(self._count)[place]]
         return self._load(range(self._count)[place], tuple)
+
+    def stream(self, place: int) -> str:
+        """The stream of the row in a place."""
+        return str(self._value(place, 0), "ascii")
+
+    def position(self, place: int) -> int:
+        """The position of the row in a place, as the database writes it."""
+        return int.from_bytes(self._value(place, 1), "big")
 
 
 def is_full(page: Sequence[tuple[Any, ...]], limit: int, *, bounded: bool) -> bool:

@@ -229,13 +229,24 @@ def plain_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncCursor[tuple[Any, .
     return _cursor(conn, tuple_row)
 
 
+def numbered_cursor(conn: AsyncConnection[Any]) -> psycopg.AsyncRawCursor[tuple[Any, ...]]:
+    """The same for statements whose parameters are $1, $2, …"""
+    cursor = psycopg.AsyncRawCursor(conn, row_factory=tuple_row)
+    _set_up(cursor)
+    return cursor
+
+
 def _cursor(conn: AsyncConnection[Any], row_factory: Any) -> psycopg.AsyncCursor[Any]:
-    """The same whatever cursors, rows, loaders and DateStyle a caller's connection is set to."""
     cursor = psycopg.AsyncCursor(conn, row_factory=row_factory)
+    _set_up(cursor)
+    return cursor
+
+
+def _set_up(cursor: psycopg.AsyncCursor[Any] | psycopg.AsyncRawCursor[Any]) -> None:
+    """The same whatever cursors, rows, loaders and DateStyle a caller's connection is set to."""
     cursor.format = psycopg.pq.Format.BINARY
     cursor.adapters.register_loader("json", TextBinaryLoader)
     cursor.adapters.register_loader("uuid", UUIDBinaryLoader)
-    return cursor
 
 
 def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> Any:

@@ -230,13 +230,24 @@ def plain_cursor(conn: Connection[Any]) -> psycopg.Cursor[tuple[Any, ...]]:
     return _cursor(conn, tuple_row)
 
 
+def numbered_cursor(conn: Connection[Any]) -> psycopg.RawCursor[tuple[Any, ...]]:
+    """The same for statements whose parameters are $1, $2, …"""
+    cursor = psycopg.RawCursor(conn, row_factory=tuple_row)
+    _set_up(cursor)
+    return cursor
+
+
 def _cursor(conn: Connection[Any], row_factory: Any) -> psycopg.Cursor[Any]:
-    """The same whatever cursors, rows, loaders and DateStyle a caller's connection is set to."""
     cursor = psycopg.Cursor(conn, row_factory=row_factory)
+    _set_up(cursor)
+    return cursor
+
+
+def _set_up(cursor: psycopg.Cursor[Any] | psycopg.RawCursor[Any]) -> None:
+    """The same whatever cursors, rows, loaders and DateStyle a caller's connection is set to."""
     cursor.format = psycopg.pq.Format.BINARY
     cursor.adapters.register_loader("json", TextBinaryLoader)
     cursor.adapters.register_loader("uuid", UUIDBinaryLoader)
-    return cursor
 
 
 def _event_row(_cursor: psycopg.Cursor[Any] | psycopg.Cursor[Any]) -> Any:

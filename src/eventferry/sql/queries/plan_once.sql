@@ -1,0 +1,2 @@
+-- In this transaction, what is prepared is planned once, and not for its parameters.
+SELECT set_config('plan_cache_mode', 'force_generic_plan', true)
