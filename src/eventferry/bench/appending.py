@@ -25,9 +25,8 @@ def one_by_one(stage: Stage) -> Iterator[Figure]:
                 store.append(STREAM, sample.event(), expected_version=0)
 
         async def append_async() -> None:
-            async with AsyncEventStore(stores.local_url) as store:
-                for _ in range(count):
-                    await store.append(STREAM, sample.event(), expected_version=0)
+            for _ in range(count):
+                await store_async.append(STREAM, sample.event(), expected_version=0)
 
         yield compare(
             "a",
@@ -38,15 +37,20 @@ def one_by_one(stage: Stage) -> Iterator[Figure]:
             target=0.85,
             rounds=stage.rounds,
         )
+        # both connect before it counts
+        conn_async = runner.run(bare.connect_async(stores.local_url))
+        store_async = AsyncEventStore(stores.local_url)
         yield compare(
             "a",
             "the same, async",
             lambda: rate(count, lambda: runner.run(append_async())),
-            lambda: rate(count, lambda: runner.run(bare.insert_async(stores.local_url, count))),
+            lambda: rate(count, lambda: runner.run(bare.insert_async(conn_async, count))),
             limit_is=limit_is,
             target=0.85,
             rounds=stage.rounds,
         )
+        runner.run(conn_async.close())
+        runner.run(store_async.close())
         _require_all(stores, 2 * count * (stage.rounds + 1))
 
 

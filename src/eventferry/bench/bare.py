@@ -49,14 +49,25 @@ def insert(conn: Connection[Any], count: int) -> None:
         conn.execute(INSERT, row())
 
 
-async def insert_async(url: str, count: int, connections: int = 1) -> None:
-    """The same on the loop, on so many connections at once."""
+async def connect_async(url: str) -> AsyncConnection[Any]:
+    """A connection on the loop, as `Stores.connect` makes them."""
+    conn = await AsyncConnection.connect(url, **options("bench"))
+    await configure_async(conn)
+    return conn
+
+
+async def insert_async(conn: AsyncConnection[Any], count: int) -> None:
+    """As `insert`, on the loop."""
+    for _ in range(count):
+        await conn.execute(INSERT, row())
+
+
+async def insert_at_once(url: str, count: int, connections: int) -> None:
+    """The same on so many connections at once."""
 
     async def one() -> None:
-        async with await AsyncConnection.connect(url, **options("bench")) as conn:
-            await configure_async(conn)
-            for _ in range(count // connections):
-                await conn.execute(INSERT, row())
+        async with await connect_async(url) as conn:
+            await insert_async(conn, count // connections)
 
     await asyncio.gather(*(one() for _ in range(connections)))
 

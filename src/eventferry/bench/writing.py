@@ -96,7 +96,9 @@ def many_connections(stage: Stage) -> Iterator[Figure]:
                 "b",
                 "append, 16 connections, projections subscribed",
                 lambda: rate(count, lambda: runner.run(_append(url, count))),
-                lambda: rate(count, lambda: runner.run(bare.insert_async(url, count, CONNECTIONS))),
+                lambda: rate(
+                    count, lambda: runner.run(bare.insert_at_once(url, count, CONNECTIONS))
+                ),
                 limit_is="bare psycopg, 16 connections",
                 target=0.80,
                 rounds=stage.rounds,
