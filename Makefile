@@ -7,6 +7,8 @@ VENV ?= .venv
 WORKERS ?= 2
 # The one that the tests run on; another one than 18 is the system's.
 POSTGRES ?= 18
+# What `make bench` passes on: BENCH="--only a,i"
+BENCH ?=
 # Which tests, as pytest's -m says it.
 TESTS ?= not soak
 
@@ -14,7 +16,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-only lint format charts generate soak mutants peers lock
+.PHONY: help demo test test-only lint format charts generate bench soak mutants peers lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +52,9 @@ charts: $(INSTALLED) ## Helm and linters for deploy/, 400 MB: their tests are sk
 generate: $(INSTALLED) ## The sync modules from the async ones, the Python reference from docstrings
 	@$(BIN)/python tools/async_to_sync.py
 	@$(BIN)/python -m tools.reference
+
+bench: $(INSTALLED) ## How fast it is, beside what PostgreSQL does alone: leave the machine alone
+	@$(BIN)/eventferry bench $(BENCH)
 
 soak: $(INSTALLED) ## Tests that take minutes: a million events, hundreds of faults
 	@$(BIN)/pytest -m soak -n 0
