@@ -9,6 +9,7 @@ from statistics import median, quantiles
 from eventferry.bench import bare, handlers, sample
 from eventferry.bench.figure import Figure
 from eventferry.bench.stage import STREAM, Stage, Stores, require
+from eventferry.demo.process import until
 
 HOPS = 100
 """A round."""
@@ -23,6 +24,7 @@ TELLING = """
 stream_names = ["bench-stream"]
 environment = "shared"
 handler = "eventferry.bench.handlers:tell"
+start = "now"
 """
 
 
@@ -63,8 +65,15 @@ class Hops:
         mail.connect("local").execute(handlers.ARRIVALS)
         self._listener = mail.connect("local")
         self._listener.execute("LISTEN arrivals")
+        ferry = users.worker(FERRY, "--once")  # what is there already
+        while ferry.code is None:
+            time.sleep(0.1)
+        require(ferry.code == 0, f"the ferry failed: {users.last_words()}")
         users.worker(FERRY)
         mail.worker(TELLING)
+        with mail.connect("local") as conn:
+            begun = "SELECT count(*) FROM eventferry.checkpoints"
+            until(lambda: conn.execute(begun).fetchone() == (1,), "the reader", within_s=60)
         self._store = users.store()
         self._count = 0
         self.seconds(20)
