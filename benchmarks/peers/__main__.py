@@ -53,22 +53,26 @@ def main() -> None:
                     say=say,
                 )
                 results += LINES[line](run)
-    Console(width=None if sys.stdout.isatty() else 100).print(table(results))
+    Console(width=None if sys.stdout.isatty() else 110).print(table(results))
     if given.json:
         given.json.write_text(json.dumps([it.as_dict() for it in results], indent=1) + "\n")
 
 
 def table(results: list[Result]) -> Table:
     """The results, the best ratio of each line first."""
-    made = Table("line", "library", "value", "limit", "ratio", "lost", "doubled")
+    made = Table("line", "library", "value", "limit", "ratio", "committed", "lost", "doubled")
     for column in made.columns:
         column.no_wrap = True
     for column in made.columns[2:]:
         column.justify = "right"
     for line in dict.fromkeys(it.line for it in results):
         for it in sorted((it for it in results if it.line == line), key=_rank):
-            values = (_shown(it.value, it.unit), _shown(it.limit, it.unit), _shown(it.ratio, ""))
-            counts = (_shown(it.lost, "events"), _shown(it.doubled, "events"))
+            values = (
+                _shown(it.value, it.unit),
+                _shown(it.limit, it.unit),
+                _shown(it.ratio, "of limit"),
+            )
+            counts = (_shown(count) for count in (it.committed, it.lost, it.doubled))
             name = it.library.rpartition("/")[2]
             made.add_row(line, f"{name} {it.version}", *values, *counts)
         made.add_section()
@@ -81,10 +85,10 @@ def _rank(result: Result) -> float:
     return -score if result.unit == "events/s" else score
 
 
-def _shown(value: float | None, unit: str) -> str:
+def _shown(value: float | None, unit: str = "events") -> str:
     if value is None:
         return ""
-    return f"{value:,.2f}" if unit in ("", "ms") else f"{value:,.0f}"
+    return f"{value:,.0f}" if unit.startswith("events") else f"{value:,.2f}"
 
 
 if __name__ == "__main__":

@@ -59,9 +59,9 @@ def effects(url: str, sample: Answer, seconds: float) -> Answer:
         conn.execute("TRUNCATE bare_effects")
         count, begun = 0, time.monotonic()
         while time.monotonic() < begun + seconds:
-            with conn.transaction(), conn.pipeline():
-                for _ in range(BATCH):
-                    conn.execute(statement, (str(uuid.uuid4()), "entity", kind))
+            rows = [(str(uuid.uuid4()), "entity", kind) for _ in range(BATCH)]
+            with conn.transaction(), conn.cursor() as cursor:
+                cursor.executemany(statement, rows)
             count += BATCH
         return {"events": count, "seconds": time.monotonic() - begun}
 

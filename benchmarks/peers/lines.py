@@ -17,7 +17,7 @@ from eventferry.embedded import EmbeddedServer
 
 SECONDS: Final = 0.5
 """Of one measurement of a rate."""
-BACKLOG: Final = 20_000
+BACKLOG: Final = 50_000
 CATCHING_UP_S: Final = 2.0
 """Who is not through by then is measured by what he has done."""
 HOPS: Final = 25
@@ -51,10 +51,12 @@ class Result:
     """What its client does alone, in the same rounds."""
     ratio: float | None
     """The median of the rounds' `value / limit`."""
+    committed: int | None
+    """Of so many events,"""
     lost: int | None
-    """Events that were committed, and have no effect."""
+    """so many have no effect,"""
     doubled: int | None
-    """Effects of an event that had one."""
+    """and so many effects are of an event that had one."""
     guarantee: str
     how: str
     rounds: int
@@ -103,6 +105,7 @@ class Run:
         value: float,
         limit: float | None = None,
         ratio: float | None = None,
+        committed: int | None = None,
         lost: int | None = None,
         doubled: int | None = None,
         rounds: int | None = None,
@@ -117,6 +120,7 @@ class Run:
             unit=unit,
             limit=limit,
             ratio=ratio,
+            committed=committed,
             lost=lost,
             doubled=doubled,
             guarantee=one.hello["guarantee"],
@@ -176,7 +180,7 @@ def catching_up(run: Run) -> Iterator[Result]:
     with staged(run.server, run.libraries) as on:
         for one in on:
             while one.appended < BACKLOG:
-                count, _ = one.writer.rate("append", writers=1, size=100, seconds=0.5)
+                count, _ = one.writer.rate("append", writers=WRITERS, size=100, seconds=0.5)
                 one.appended += count
             _require_all(one)
             one.conn.execute("VACUUM ANALYZE")
@@ -220,13 +224,13 @@ def contending(run: Run) -> Iterator[Result]:
                 until_quiet(one, one.appended, quiet_s=4, within_s=60)
             _require_all(one)
             lost, doubled = one.lost_and_doubled()
-            what = f"lost under {WRITERS} writers, of {one.appended:,} committed"
             yield run.result(
                 one,
                 "lost",
-                what,
+                f"committed by {WRITERS} writers, never seen by who follows",
                 "events",
                 value=lost,
+                committed=one.appended,
                 lost=lost,
                 doubled=doubled,
                 rounds=CONTENDING_ROUNDS,

@@ -147,9 +147,12 @@ class MessageDb(bare_psycopg.OnPsycopg):
     def _handle(
         self, conn: psycopg.Connection[Any], stream: str, messages: list[tuple[Any, ...]]
     ) -> None:
+        rows = []
         for number, name, kind, _, _, data, metadata, _ in messages:
             json.loads(data), json.loads(metadata)  # what a handler is given
-            conn.execute(EFFECT, (number, name, kind))
+            rows.append((number, name, kind))
+        with conn.cursor() as cursor:
+            cursor.executemany(EFFECT, rows)
         position = json.dumps({"position": messages[-1][4]})
         conn.execute(WRITE, (str(uuid.uuid4()), stream, "Recorded", position, None, None))
 
