@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, overload
@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 MAX_NAME_LENGTH = 255
 """Characters in an event's type, source and entity id; the stream tables check the same."""
+
+POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +227,12 @@ class RecordedEvent:
     @property
     def occurred_at(self) -> datetime:
         """When it happened, in UTC."""
-        return self._row[9].astimezone(UTC)  # type: ignore[no-any-return]
+        return _moment(self._row[9])
 
     @property
     def recorded_at(self) -> datetime:
         """When this store recorded it, in UTC."""
-        return self._row[10].astimezone(UTC)  # type: ignore[no-any-return]
+        return _moment(self._row[10])
 
     def parse(self, model: Callable[..., T]) -> T:
         """The data as a `model`, checked.
@@ -255,6 +257,13 @@ class RecordedEvent:
 
     def __repr__(self) -> str:
         return f"<{self.type} {self.id} at {self.stream}:{self.position}>"
+
+
+def _moment(value: bytes | datetime) -> datetime:
+    """In UTC; from the microseconds since 2000 that PostgreSQL sends, or what a driver made."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    return POSTGRES_EPOCH + timedelta(microseconds=int.from_bytes(value, signed=True))
 
 
 def event_of(row: tuple[Any, ...]) -> RecordedEvent:

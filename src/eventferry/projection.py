@@ -39,8 +39,9 @@ class Projection:
     """Which workers run it on demand."""
     start: Start = "start"
     """Where it begins when it is new; a position: with the first event after it."""
-    batch_size: int = 500
-    """The number of events after which a batch ends."""
+    batch_size: int = 1000
+    """The number of events after which a batch ends. `projections.toml` has 5,000 for a producing
+    one, unless it says otherwise."""
     batch_time: timedelta = timedelta(seconds=1)
     """The time after which a batch ends."""
     handler_timeout: timedelta = timedelta(seconds=60)

@@ -58,7 +58,8 @@ FROZEN_COPY_S = 60.0
 """A ferry that has stopped in the middle of a COPY for so long is ended by another one."""
 PAGE_BATCHES = 4
 PAGE_SIZE = 4000
-"""After its first page, a run reads so many batches at a time, but no more events than this."""
+"""After its first page, a handler's run reads so many batches at a time, but no more events than
+this."""
 SHORT_S = 1.0
 """A run that ends within this time says nothing of itself."""
 
@@ -392,7 +393,7 @@ class Run(Parts):
 
     async def _page(self, source: Source, checkpoints: Checkpoints) -> Page:
         size = self.projection.batch_size
-        if self._pages and size < PAGE_SIZE:
+        if self._pages and size < PAGE_SIZE and self.projection.kind == "consuming":
             size = min(PAGE_BATCHES * size, PAGE_SIZE)
         self._pages += 1
         return await source.page(checkpoints, size)

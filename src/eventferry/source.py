@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
+import psycopg
 from psycopg import AsyncConnection
 
 from eventferry import sql
@@ -30,6 +31,9 @@ from eventferry.projection import Start
 from eventferry.store._horizon import Horizon
 from eventferry.store._native._async import horizon, is_large, numbered_cursor
 from eventferry.store._row import COLUMNS, PAGE_BYTES, Rows, is_full, select_from
+
+END_OF_COPY = b"\xff\xff"
+"""The last chunk of a binary COPY; each before it is a row."""
 
 Began = tuple[int, int]
 """The horizon and the head that the store had when a projection was first to run."""
@@ -131,7 +135,7 @@ class EventSource:
         return replace(page, work=events[own:])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RowSource:
     """Pages of rows of one stream, as bytes that Python never decodes, for a ferry."""
 
@@ -140,6 +144,9 @@ class RowSource:
     """What messages call the store."""
     projection: str
     stream: str
+    _pages: int = 0
+    _bounded: bool = True
+    """Whether the bytes of a page are counted, as they must be where events are large."""
 
     async def origin(self, start: Start, began: Began | None) -> Checkpoints:
         async with self.pool.connection() as conn:
@@ -149,31 +156,66 @@ class RowSource:
         async with self.pool.connection() as conn:
             seen = await look(conn, checkpoints, self.projection, self.store)
             size = limit + _own(checkpoints)
+            self._pages += 1
+            if self._pages == 2:
+                self._bounded = await is_large(conn, (self.stream,))
             async with numbered_cursor(conn) as cursor:
-                await cursor.execute(
-                    sql.on_stream("select_marks", self.stream), _bounds(checkpoints, seen, size)
-                )
-                rows_found = await cursor.fetchall()
-            filling = _filling(rows_found)
-            marks = [Mark(self.stream, position, id_) for position, id_, _ in filling]
-            full = len(filling) < len(rows_found) or len(rows_found) >= size
-            page = _page(
-                checkpoints, seen, marks, len(marks), full=full, projection=self.projection
-            )
+                bounds = _bounds(checkpoints, seen, size)
+                await cursor.execute(sql.on_stream("select_marks", self.stream), bounds)
+                rows = Rows(cursor)
+            count = _filling(rows) if self._bounded else len(rows)
+            full = count < len(rows) or count >= size
+            marks = Marks(self.stream, rows, range(count))
+            ends = [marks[place] for place in sorted({0, count - 1})] if count else []
+            page = _page(checkpoints, seen, ends, count, full=full, projection=self.projection)
             # Up to the horizon nothing can appear any more, and nothing ever changes:
             # the second reading sees the same events as the first.
-            rows = (
-                await self._copy(conn, checkpoints[0].position, page.end[0].position)
-                if page.count
-                else b""
-            )
-        return replace(page, work=rows, marks=marks[len(marks) - page.count :])
-
-    async def _copy(self, conn: AsyncConnection[Any], after: int, upto: int) -> bytes:
-        async with conn.cursor() as cursor:
+            after, upto = checkpoints[0].position, page.end[0].position
             statement = copy_statement("copy_out", self.stream)
-            async with cursor.copy(statement, (after, upto)) as copy:
-                return b"".join([bytes(chunk) async for chunk in copy])
+            copied = await copied_out(conn, statement, (after, upto)) if page.count else b""
+        return replace(page, work=copied, marks=marks[count - page.count :])
+
+
+async def copied_out(
+    conn: AsyncConnection[Any], statement: bytes, parameters: Sequence[Any] = ()
+) -> bytes:
+    """What a COPY … TO STDOUT (FORMAT BINARY) gives."""
+    rows: list[bytes] = []  # no views: there are many, and the garbage collector looks at them
+    async with conn.cursor() as cursor, cursor.copy(statement, parameters) as copy:
+        async for waited_for in copy:
+            rows.append(bytes(waited_for))
+            # what has arrived with it: to wait for each row would take most of the time
+            while rows[-1] != END_OF_COPY:
+                size, row = conn.pgconn.get_copy_data(1)
+                if size < 0:  # before its end
+                    failed, *_ = iter(conn.pgconn.get_result, None)
+                    raise psycopg.errors.error_from_result(failed)
+                if not size:
+                    break
+                rows.append(bytes(row))
+    return b"".join(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Marks(Sequence[Mark]):
+    """Where the rows of a page are; each is decoded when it is looked at."""
+
+    stream: str
+    rows: Rows
+    places: range
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, place: int) -> Mark: ...
+    @overload
+    def __getitem__(self, place: slice) -> Marks: ...
+    def __getitem__(self, place: int | slice) -> Mark | Marks:
+        if isinstance(place, slice):
+            return replace(self, places=self.places[place])
+        position, id_, _ = self.rows[self.places[place]]
+        return Mark(self.stream, position, id_)
 
 
 def copy_statement(name: str, stream: str) -> bytes:
@@ -241,14 +283,14 @@ def _own(checkpoints: Checkpoints) -> int:
     return sum(c.position > 0 for c in checkpoints)
 
 
-def _filling(rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
-    """The first rows, up to the one whose bytes fill a page."""
+def _filling(rows: Sequence[tuple[Any, ...]]) -> int:
+    """How many rows fill a page with their bytes, or all."""
     total = 0
     for count, (*_, count_bytes) in enumerate(rows, 1):
         total += count_bytes
         if total >= PAGE_BYTES:
-            return rows[:count]
-    return rows
+            return count
+    return len(rows)
 
 
 def _page(

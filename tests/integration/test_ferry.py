@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from eventferry import End, Event, RecordedEvent, run
 from eventferry.embedded import EmbeddedServer
 from eventferry.engine import ferry
 from eventferry.engine._async import move as engine_move
+from eventferry.source import copied_out
 from tests.conftest import MakeService
 from tests.pgbouncer import runs_through_pgbouncer_too, workers_through_pgbouncer_too
 from tests.services import Service, numbered, open_transactions, query, record
@@ -347,3 +349,18 @@ def test_the_checkpoint_of_a_ferry_moves_to_events_and_not_to_the_horizon(users:
     users.run("ferry")
     assert users.checkpoint("ferry") == users.positions(STREAM)[-1]
     assert users.checkpoint("ferry") < users.local.horizon(STREAM).position
+
+
+def test_a_copy_that_fails_on_its_way_says_why_and_leaves_the_connection_usable(
+    users: Service,
+) -> None:
+    statement = b"COPY (SELECT 1 / (30000 - n) FROM generate_series(1, 40000) AS n)"
+
+    async def copy() -> int:
+        async with await psycopg.AsyncConnection.connect(users.local_url, autocommit=True) as conn:
+            with pytest.raises(psycopg.errors.DivisionByZero, match="division by zero"):
+                await copied_out(conn, statement + b" TO STDOUT (FORMAT BINARY)")
+            rows = await copied_out(conn, b"COPY (VALUES (1), (2)) TO STDOUT (FORMAT BINARY)")
+            return len(rows)
+
+    assert asyncio.run(copy()) == 19 + 2 * 10 + 2  # header, rows, trailer

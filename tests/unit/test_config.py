@@ -115,10 +115,10 @@ def test_defaults_are_those_of_the_manual(load: Load) -> None:
         assert projection.queue == "domain-events"
         assert projection.start == "start"
         assert projection.event_types is None
-        assert projection.batch_size == 500
         assert projection.batch_time == timedelta(seconds=1)
         assert projection.handler_timeout == timedelta(seconds=60)
     assert loaded.projections["b"].shared_stream == "s"
+    assert [p.batch_size for p in loaded.projections.values()] == [5000, 1000]
     assert list(loaded.projections) == ["b", "profiles"]
 
 

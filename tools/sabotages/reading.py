@@ -93,6 +93,7 @@ SABOTAGES = (
                 "            seen = await look(conn, checkpoints, self.projection, self.store)\n"
                 "            size = limit + _own(checkpoints)\n"
                 "            self._pages += 1\n"
+                "            if self._pages == 2:  #"
             ),
             (
                 "            await conn.set_isolation_level(None)\n"
@@ -100,6 +101,7 @@ SABOTAGES = (
                 "            seen = await look(conn, checkpoints, self.projection, self.store)\n"
                 "            size = limit + _own(checkpoints)\n"
                 "            self._pages += 1\n"
+                "            if self._pages == 2:  #"
             ),
         ),
     ),
@@ -133,11 +135,11 @@ SABOTAGES = (
         "::test_the_checkpoint_of_a_ferry_moves_to_events_and_not_to_the_horizon",
         (
             SOURCE,
-            "        return replace(page, work=rows, marks=marks[len(marks) - page.count :])",
+            "        return replace(page, work=copied, marks=marks[count - page.count :])",
             (
-                "        at = [mark._replace(position=seen.position) for mark in marks[-1:]]\n"
-                "        done = marks[len(marks) - page.count : -1] + at\n"
-                "        return replace(page, work=rows, marks=done if page.count else [])"
+                "        done = list(marks[count - page.count :])\n"
+                "        done = done and [*done[:-1], done[-1]._replace(position=seen.position)]\n"
+                "        return replace(page, work=copied, marks=done)"
             ),
         ),
     ),

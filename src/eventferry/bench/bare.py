@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -24,6 +24,8 @@ INSERT = (
 )
 COPY = f"COPY plain ({', '.join(GIVEN)}) FROM STDIN (FORMAT BINARY)"
 COPY_TYPES = ("uuid", "text", "text", "int4", "text", "text")
+READ_TYPES = ("uuid", "text", "text", "text", "int4", "text", "text", "timestamptz")
+"""Of `COLUMNS`; JSON stays text."""
 READ = (
     sql.SQL(
         "SELECT position, {columns}, recorded_at FROM {table} WHERE position > %s"
@@ -103,6 +105,24 @@ def piped(
     with source.cursor().copy(out) as reading, target.cursor().copy(in_) as writing:
         for chunk in reading:
             writing.write(chunk)
+
+
+def by_row(
+    source: Connection[Any],
+    select: sql.Composable,
+    target: Connection[Any],
+    into: sql.Composable,
+    types: Sequence[str],
+    picked: Callable[[tuple[Any, ...]], tuple[Any, ...]],
+) -> None:
+    """COPY out of whole events, row by row, and COPY in of what is picked of each."""
+    out = sql.SQL("COPY ({}) TO STDOUT (FORMAT BINARY)").format(select)
+    in_ = sql.SQL("COPY {} FROM STDIN (FORMAT BINARY)").format(into)
+    with source.cursor().copy(out) as reading, target.cursor().copy(in_) as writing:
+        reading.set_types(READ_TYPES)
+        writing.set_types(types)
+        for row in reading.rows():
+            writing.write_row(picked(row))
 
 
 def columns(names: Iterable[str]) -> sql.Composed:

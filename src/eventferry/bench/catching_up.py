@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 from psycopg import Connection, sql
@@ -101,19 +102,32 @@ def inserting(stage: Stage) -> Iterator[Figure]:
         statement = sql.SQL("SELECT {} FROM {} ORDER BY position")
         rows = conn.execute(statement.format(bare.columns(READ_MODEL), TABLE)).fetchall()
 
-        def insert() -> None:
+        def batches() -> Iterator[Sequence[tuple[Any, ...]]]:
             for first in range(0, count, size):
-                with conn.transaction(), conn.pipeline():
-                    for row in rows[first : first + size]:
+                with conn.transaction():
+                    yield rows[first : first + size]
+
+        def pipelined() -> None:
+            for batch in batches():
+                with conn.pipeline():
+                    for row in batch:
                         conn.execute(EFFECT, row)
 
-        for handler, what in ((_insert, "one INSERT an event"), (_insert_async, "the same, async")):
+        def many() -> None:
+            for batch in batches():
+                conn.cursor().executemany(EFFECT, batch)
+
+        for handler, what, limit, limit_is in (
+            (_insert, "one INSERT an event", pipelined, "the same INSERTs, pipelined"),
+            (_insert_async, "the same, async", pipelined, "the same INSERTs, pipelined"),
+            (_insert, "one INSERT an event", many, "the same INSERTs, by executemany"),
+        ):
             yield compare(
                 "f",
                 f"consume, {what}",
                 lambda handler=handler: _effective(stores, conn, handler, count),  # type: ignore[misc]
-                lambda: _emptied(conn, lambda: rate(count, insert)),
-                limit_is="the same INSERTs in the same batches, pipelined",
+                lambda limit=limit: _emptied(conn, lambda: rate(count, limit)),  # type: ignore[misc]
+                limit_is=limit_is,
                 target=0.70,
                 rounds=stage.rounds,
             )
@@ -141,18 +155,24 @@ def in_bulk(stage: Stage) -> Iterator[Figure]:
     with backlog(stage) as (stores, conn):
         count, target = stage.events, stores.connect("local")
 
-        def copy() -> None:
-            bare.piped(conn, _select(READ_MODEL), target, _into("effects", READ_MODEL))
-
-        yield compare(
-            "g",
-            "consume, handle_batch and COPY",
-            lambda: _effective(stores, conn, _Bulk(), count),
-            lambda: _emptied(conn, lambda: rate(count, copy)),
-            limit_is="COPY out and COPY in of the same rows",
-            target=0.50,
-            rounds=stage.rounds,
-        )
+        select, into = _select(READ_MODEL), _into("effects", READ_MODEL)
+        picked = itemgetter(*map(COLUMNS.index, READ_MODEL))
+        limits = {
+            "COPY out of the events, COPY in of their rows": lambda: bare.by_row(
+                conn, _select(COLUMNS), target, into, TYPES, picked
+            ),
+            "COPY to COPY of those rows, as bytes": lambda: bare.piped(conn, select, target, into),
+        }
+        for limit_is, copy in limits.items():
+            yield compare(
+                "g",
+                "consume, handle_batch and COPY",
+                lambda: _effective(stores, conn, _Bulk(), count),
+                lambda copy=copy: _emptied(conn, lambda: rate(count, copy)),  # type: ignore[misc]
+                limit_is=limit_is,
+                target=0.50,
+                rounds=stage.rounds,
+            )
 
 
 def ferrying(stage: Stage) -> Iterator[Figure]:

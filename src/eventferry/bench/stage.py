@@ -26,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from eventferry.bench import sample
 from eventferry.config import Config
+from eventferry.config._shape import ProducingTable
 from eventferry.connection import options, require_url, translated
 from eventferry.embedded import EmbeddedServer, EmbeddedServerError
 from eventferry.ended import End, Ended
@@ -131,6 +132,7 @@ class Stores:
             streams=(STREAM,),
             environment="local",
             shared_stream=f"bench-{self._made}-stream",
+            batch_size=ProducingTable.model_fields["batch_size"].default,
             **options,
         )
 

@@ -132,6 +132,8 @@ ListenUrl = Annotated[str | None, PlainValidator(_listen)]
 Name = Annotated[str, PlainValidator(_name)]
 Stream = Annotated[str, PlainValidator(_stream)]
 
+BatchSize = Annotated[int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")]
+
 
 class _Table(BaseModel):
     """A table of the file. "must be", then a field's description, is what its mistakes say."""
@@ -158,9 +160,7 @@ class _ProjectionTable(_Table):
     background_process: Annotated[bool, Field(description="true or false")] = False
     queue: Name = "domain-events"
     start: Annotated[Start, PlainValidator(_start)] = "start"
-    batch_size: Annotated[
-        int, Field(ge=1, le=100_000, description="a whole number from 1 to 100000")
-    ] = 500
+    batch_size: BatchSize = 1000
     batch_time: Duration = timedelta(seconds=1)
     attempts: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")] = 5
     backoff: Duration = timedelta(seconds=1)
@@ -168,6 +168,7 @@ class _ProjectionTable(_Table):
 
 
 class ProducingTable(_ProjectionTable):
+    batch_size: BatchSize = 5000
     shared_stream: Annotated[str | None, PlainValidator(_stream)] = None
     on_failure: Annotated[
         Literal["stop"], Field(description="'stop': a shared stream has no holes")

@@ -80,7 +80,7 @@ class Ferry:
         """The first `upto` events of the page, or none of them."""
         assert page.marks is not None
         name = self.projection.name
-        end = moved(page.begin, page.marks[:upto])
+        end = moved(page.begin, [page.marks[upto - 1]])
         async with self.transactions.begin() as conn:
             # a COPY that waits for a frozen ferry is no idle transaction, but a long statement
             locked = await lock(

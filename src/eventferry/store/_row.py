@@ -16,6 +16,7 @@ from uuid import UUID
 from psycopg import AsyncCursor, Cursor
 from psycopg import sql as pgsql
 from psycopg.adapt import Transformer
+from psycopg.types.string import ByteaBinaryLoader
 
 from eventferry import _json, sql
 from eventferry.errors import EventIdConflict, EventTooLarge, InvalidEvent
@@ -335,6 +336,7 @@ class Rows(Sequence[tuple[Any, ...]]):
     def __init__(self, cursor: Cursor[Any] | AsyncCursor[Any]) -> None:
         result = cursor.pgresult
         assert result is not None
+        cursor.adapters.register_loader("timestamptz", ByteaBinaryLoader)  # the event decodes it
         transformer = Transformer(cursor)
         transformer.set_pgresult(result)
         self._count, self._load = result.ntuples, transformer.load_row
@@ -350,7 +352,9 @@ class Rows(Sequence[tuple[Any, ...]]):
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
             return [self._load(number, tuple) for number in range(self._count)[place]]
-        return self._load(range(self._count)[place], tuple)
+        if not 0 <= place < self._count:
+            place = range(self._count)[place]  # from the end, or none
+        return self._load(place, tuple)
 
     def stream(self, place: int) -> str:
         """The stream of the row in a place."""
