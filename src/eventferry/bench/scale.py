@@ -33,6 +33,9 @@ def figures(stage: Stage) -> Iterator[Figure]:
             lambda: _appended(stage, many[0]), lambda: _appended(stage, few[0]),
             limit_is=limit_is, target=0.85, rounds=stage.rounds,
         )  # fmt: skip
+        appended = (stage.rounds + 1) * stage.sized(ONE_BY_ONE, 20)
+        for stores, total in ((few[0], few_events), (many[0], many_events)):
+            _require_all(stores, total + appended)
         yield compare(
             "m", f"d with {many_events:,}",
             lambda: _read(stage, many[0]), lambda: _read(stage, few[0]),
@@ -54,6 +57,11 @@ def _fill(stage: Stage, stores: Stores, total: int, step: int) -> None:
         stage.say(f"filling {done:,} of {total:,}")
         conn.execute(FILL, (sample.TYPE, *texts, step))
     conn.execute("VACUUM ANALYZE")
+
+
+def _require_all(stores: Stores, count: int) -> None:
+    found = stores.connect("local").execute(f'SELECT count(*) FROM streams."{STREAM}"').fetchone()
+    require(found == (count,), f"of {count} events, {found} are there")
 
 
 def _appended(stage: Stage, stores: Stores) -> float:
