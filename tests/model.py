@@ -25,7 +25,9 @@ A look: `Run._run`, `source.page`, the function `eventferry.horizon`
     read the head again     `IF pg_sequence_last_value(…) > head`
     read the rows           `select_from`: a page, which may be full after one event
     lock                    `lock_checkpoints`: Busy, Moved, or it is ours
-    commit                  the effects, `move_checkpoints` and the commit: the lock goes
+    commit                  the effects, `move_checkpoints` and the commit: the lock goes. Who has
+                            slept, so to say, all the while, and has read all there was, needs no
+                            other look unless it has been woken
 
 Between looks: `Worker._drive`, `Watch`
     say I sleep             `Watch.sleep`: the lock on the connection that listens
@@ -45,8 +47,9 @@ What may happen, once each and at any moment, where it is asked for
 What is not here
     several streams     one head, and the markers of all of them, are as one stream
     reading ahead       is done behind a full page, for which the worker has taken back that it
-                        sleeps: such a look is no last one. Its page is dropped, unless it begins
-                        where the checkpoint is
+                        sleeps: such a look is no last one; or from where it was caught up before it
+                        slept, as if it had read the checkpoint early. Its page is dropped, unless
+                        it begins where the checkpoint is
     a failed projection waits for `retry`
     two-phase commit    where prepared transactions can't notify, there is the poll
 """
@@ -103,6 +106,8 @@ class Rules:
     """And not to the horizon."""
     busy_is_no_reason_to_sleep: bool = True
     in_flight_is_no_reason_to_sleep: bool = True
+    looks_again_after_a_page: bool = True
+    """Unless it has slept all the while, and has read all there was."""
     takes_a_last_look: bool = True
     sleeps_only_with_its_lock: bool = True
     """Whatever it has said before the look."""
@@ -152,6 +157,8 @@ class Worker(NamedTuple):
     upto: int = ABOVE_ALL
     """The horizon, as far as it is known."""
     in_flight: bool = False
+    has_all: bool = False
+    """Whether its page is all that there was, and nothing was in flight."""
     rows: tuple[int, ...] = ()
     """The page that it deals with; or its snapshot, if that is old."""
     is_asleep: bool = False
@@ -268,6 +275,9 @@ def work(
             missed = any(store.checkpoint < row < end and row not in w.rows for row in store.rows)
             broken = TWICE if w.rows[0] <= store.checkpoint else SKIPPED if missed else ""
             on = _again(rules, w)._replace(step=steps[1], begin=end, was_asleep=w.was_asleep)
+            has_all = w.has_all or not rules.looks_again_after_a_page
+            if has_all and w.is_asleep and not w.is_woken:
+                on = _sleep(rules, on)
             yield Move(name, store._replace(checkpoint=end), on, breaks=broken)
         case "say I sleep" if w.listens:
             looks = _again(rules, w)._replace(is_asleep=True)
@@ -291,7 +301,13 @@ def _read(rules: Rules, store: Store, w: Worker) -> Iterator[Move]:
     work = tuple(row for row in rows if w.begin < row <= upto)
     for page in {work, work[:1]} - {()}:
         to_event = rules.checkpoint_moves_to_an_event or page != work
-        found = w._replace(step="lock", rows=page, upto=0 if to_event else w.upto, in_flight=False)
+        found = w._replace(
+            step="lock",
+            rows=page,
+            upto=0 if to_event else w.upto,
+            in_flight=False,
+            has_all=page == work and not w.in_flight and w.is_asleep,
+        )
         yield Move("read a page", store, found)
     if not work and w.in_flight and rules.in_flight_is_no_reason_to_sleep:
         yield Move("look again, for something is in flight", store, _again(rules, w))

@@ -96,6 +96,9 @@ class Run(Parts):
     should_stop: Callable[[], bool] = lambda: False
     on_backlog: OnBacklog = nothing
     """Called when there turns out to be more than one page of work."""
+    is_told: Callable[[], bool] = lambda: False
+    """Whether somebody would have told of whatever has been appended since the run began, and
+    nobody has."""
     alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     """Lets nothing else run in this process meanwhile."""
     troubles: Troubles = field(default_factory=Troubles)
@@ -103,6 +106,8 @@ class Run(Parts):
     stops: int | None = None
     """How often its runs may have been asked to end; once more, and this one does not begin. None:
     however often."""
+    reached: Checkpoints = ()
+    """Where the run before was caught up, and then this one; empty: it was not."""
     clock: Callable[[], float] = time.monotonic
     _handled: int = 0
     _failed: int = 0
@@ -168,6 +173,9 @@ class Run(Parts):
 
     async def _run(self, effect: Effect) -> Ended:
         source = source_of(self.pools, self.projection)
+        before, self.reached = self.reached, ()
+        if before:  # nobody else has moved on, usually: read while we find out
+            self._ahead = asyncio.create_task(self._page(source, before))
         if still := await self._still():
             return still
         if self.troubles.is_open:
@@ -179,11 +187,13 @@ class Run(Parts):
             if still or is_held:
                 return still or self._ended(End.PAUSED)
         self._deaths = max(c.deaths for c in checkpoints)
+        if (before, _stops(before)) != (checkpoints, _stops(checkpoints)):
+            await self._drop_ahead()
         for number in count():
             page = await self._next_page(source, checkpoints)
             if not page.count:
                 await self._recovered()  # what was wrong with the store, say, is no more
-                return self._ended(End.IN_FLIGHT if page.in_flight else End.CAUGHT_UP)
+                return self._caught_up(checkpoints, page)
             if page.full or number == 1:  # events come faster than runs
                 await self.on_backlog()
             if page.full:
@@ -192,9 +202,15 @@ class Run(Parts):
             if isinstance(outcome, Ended):
                 return outcome
             checkpoints = outcome.checkpoints
+            if not (page.full or page.in_flight) and self.is_told():
+                return self._caught_up(checkpoints, page)
             if self.clock() - self._begun > SLICE_S:
                 break
         return self._ended(End.SLICED)
+
+    def _caught_up(self, checkpoints: Checkpoints, page: Page) -> Ended:
+        self.reached = checkpoints
+        return self._ended(End.IN_FLIGHT if page.in_flight else End.CAUGHT_UP)
 
     async def _still(self) -> Ended | None:
         """Why it is not to run now; None: it is."""
@@ -414,6 +430,11 @@ class Run(Parts):
     @property
     def _stream(self) -> str:
         return shared_stream_of(self.projection)
+
+
+def _stops(checkpoints: Checkpoints) -> list[int]:
+    """What a batch must find unchanged, beside the places: how often it has been asked to end."""
+    return [c.stops for c in checkpoints]
 
 
 class ProcessDied(Exception):

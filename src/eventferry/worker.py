@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from eventferry import tasks
+from eventferry.checkpoint import Checkpoints
 from eventferry.config import Config, load
 from eventferry.connection import translated
 from eventferry.ended import End, Ended
@@ -66,6 +67,8 @@ class Worker:
     _presence: Presence | None = None
     _wake: dict[str, asyncio.Event] = field(default_factory=dict)
     _journals: dict[str, Journal] = field(default_factory=dict)
+    _reached: dict[str, Checkpoints] = field(default_factory=dict)
+    """Where the last run of each was caught up."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
@@ -145,17 +148,24 @@ class Worker:
     ) -> None:
         name, woken, tries = projection.name, self._wake[projection.name], Tries()
         troubles = Troubles()
+
+        def is_asleep(asleep: bool) -> bool:  # said before the look, and not taken back by it
+            return asleep and watch.is_asleep(name)
+
+        def is_told(asleep: bool) -> bool:
+            return is_asleep(asleep) and not woken.is_set()
+
+        on_backlog = partial(watch.awake, name)
         while not self._stopping.is_set():
             woken.clear()
             try:
                 asleep = watch.is_asleep(name)
-                on_backlog = partial(watch.awake, name)
-                ended = await self._look(projection, pools, slots, troubles, on_backlog)
+                told = partial(is_told, asleep)
+                ended = await self._look(projection, pools, slots, troubles, on_backlog, told)
                 tries.ended(ended)
                 if ended.end in (End.FAILED, End.RETRYING, End.PAUSED):
                     await watch.awake(name)  # a retry says so by itself
-                # said before the look, and not taken back by it
-                step = self._next(ended, asleep and watch.is_asleep(name), tries)
+                step = self._next(ended, is_asleep(asleep), tries)
                 if step.sleep and await watch.sleep(name):
                     continue
             except Exception as error:
@@ -197,19 +207,23 @@ class Worker:
         slots: Slots,
         troubles: Troubles,
         on_backlog: OnBacklog = nothing,
+        is_told: Callable[[], bool] = lambda: False,
     ) -> Ended:
         run = Run(
             pools=pools,
             projection=projection,
             should_stop=self._stopping.is_set,
             on_backlog=on_backlog,
+            is_told=is_told,
             alone=slots.all,
             troubles=troubles,
             journal=self._journals[projection.name],
             stops=self.stops,
+            reached=self._reached.pop(projection.name, ()),
         )
         async with slots.one():
             ended = await run()
+        self._reached[projection.name] = run.reached
         self._journals[projection.name].ended(projection.name, ended)
         self.health.ended(projection.name, ended.end)
         self.on_ended(projection, ended)

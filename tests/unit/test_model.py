@@ -160,6 +160,10 @@ SABOTAGES = {
         rules=Rules(in_flight_is_no_reason_to_sleep=False),
         breaks={LEFT},
     ),
+    "what is in flight is slept over behind a page": Sabotage(
+        rules=Rules(looks_again_after_a_page=False),
+        breaks={LEFT},
+    ),
     "there is no last look": Sabotage(
         rules=Rules(takes_a_last_look=False),
         breaks={LEFT},
