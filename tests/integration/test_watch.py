@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -345,6 +346,35 @@ def test_the_poll_works_whatever_the_default_isolation_of_the_database(
         for n in range(1, 4):
             users.append(STREAM, numbered(1, first=n))
             until(lambda n=n: users.recorded() == list(range(1, n + 1)))  # type: ignore[misc]
+
+
+def test_an_idle_worker_takes_one_transaction_a_poll_however_many_projections_it_has(
+    users: Service,
+) -> None:
+    with psycopg.connect(users.local_url, autocommit=True) as conn:
+        conn.execute(f"ALTER DATABASE {conn.info.dbname} SET track_functions = 'pl'")  # type: ignore[arg-type,unused-ignore]
+    for n in range(8):
+        users.consuming(f"reader-{n}", record, STREAM, "orders-stream")
+    users.append(STREAM, numbered(1))
+    users.poll_interval = timedelta(milliseconds=5)
+    polls_and_transactions = """
+        SELECT calls, xact_commit + xact_rollback
+          FROM pg_stat_user_functions, pg_stat_database
+         WHERE schemaname = 'eventferry' AND funcname = 'horizon' AND datname = current_database()
+        """
+    with sleeping_worker(users), psycopg.connect(users.local_url) as conn:
+        # all in one transaction, which is none of those that are counted
+        conn.execute("SET LOCAL stats_fetch_consistency = 'none'")
+
+        def counted() -> tuple[int, int]:
+            return conn.execute(polls_and_transactions).fetchone() or (0, 0)
+
+        until(lambda: counted()[0] > 0)
+        before = counted()
+        until(lambda: counted()[0] - before[0] > 400)
+        polls, transactions = (now - then for now, then in zip(counted(), before, strict=True))
+    # a server counts late: some of what was done before it slept is among them
+    assert transactions < 1.5 * polls
 
 
 def test_nobody_is_notified_for_a_projection_that_has_failed(users: Service) -> None:
