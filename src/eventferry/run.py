@@ -174,7 +174,7 @@ class Run(Parts):
     async def _run(self, effect: Effect) -> Ended:
         source = source_of(self.pools, self.projection)
         before, self.reached = self.reached, ()
-        if before:  # nobody else has moved on, usually: read while we find out
+        if before:  # nobody else has moved on, usually: ADR 0014
             self._ahead = asyncio.create_task(self._page(source, before))
         if still := await self._still():
             return still
