@@ -322,6 +322,32 @@ def test_of_five_writers_that_expect_the_same_version_one_succeeds(
     assert [event.version for event in kept(client)] == [1, 2][:count]
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_of_two_that_have_passed_the_same_check_one_succeeds(client: Client, count: int) -> None:
+    """Both wait for a third one, which is in the way of both and then goes."""
+    third = client.connect()
+    client.store.append(STREAM, of_entity("Gone"), expected_version=0, connection=third)
+
+    def write(name: str) -> str:
+        with EventStore(client.url) as store:
+            # from now on it knows that its store gives out versions
+            store.append(STREAM, Event("Other", entity_id=name), expected_version=0)
+            try:
+                store.append(STREAM, of_entity(*[name] * count), expected_version=0)
+            except VersionConflict as conflict:
+                return f"expected {conflict.expected}, was at {conflict.actual}"
+            return name
+
+    with ThreadPoolExecutor(2) as pool:
+        racing = pool.map(write, ("One", "Another"))
+        wait_for_lock(client.url, 2)
+        third.rollback()
+        conflict, winner = sorted(racing, key=lambda outcome: not outcome.startswith("expected"))
+    assert conflict == f"expected 0, was at {count}"
+    found = client.store.read_entity(STREAM, "42")
+    assert [(e.type, e.version) for e in found] == [(winner, n + 1) for n in range(count)]
+
+
 @with_sessions_too
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("end", ["commit", "rollback"])
@@ -420,6 +446,20 @@ def test_other_content_under_the_same_id_is_refused(client: Client) -> None:
 
 
 @with_sessions_too
+@pytest.mark.parametrize("version", [None, 0])
+def test_nothing_is_kept_of_many_whose_second_half_is_refused(
+    client: Client, version: int | None
+) -> None:
+    taken = Event("Taken")
+    client.store.append(STREAM, taken)
+    many = [Event("A", {"text": "x" * 1000}, entity_id="42") for _ in range(200)]
+    many[150] = replace(many[150], id=taken.id)
+    with pytest.raises(EventIdConflict):
+        client.store.append(STREAM, many, expected_version=version)
+    assert types(client) == ["Taken"]
+
+
+@with_sessions_too
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_one_of_two_that_append_the_same_event_at_once_does(
@@ -457,8 +497,9 @@ def test_a_store_that_many_threads_open_at_once_opens_one_pool(client: Client) -
 def test_versions_are_not_given_out_by_a_shared_store(make_database: MakeDatabase) -> None:
     with EventStore(make_database("shared")) as shared:
         shared.create_stream(STREAM)
+        shared.append(STREAM, Event("Unversioned", entity_id="1"))
         for number in (1, 2):  # by INSERT, and by COPY
             events = [Event("Registered", entity_id="1") for _ in range(number)]
             with pytest.raises(StoreError, match="is a shared store"):
                 shared.append(STREAM, events, expected_version=0)
-        assert list(shared.read(STREAM)) == []
+        assert [event.type for event in shared.read(STREAM)] == ["Unversioned"]

@@ -47,4 +47,31 @@ SABOTAGES = (
         f"{TESTS}/test_store_append.py::test_many_events_keep_their_order",
         (f"{QUERIES}/append_json.sql", " ORDER BY place\n", " ORDER BY place DESC\n"),
     ),
+    sabotage(
+        "an append of many in two halves",
+        f"{TESTS}/test_store_append.py::test_nothing_is_kept_of_many_whose_second_half_is_refused",
+        (
+            "src/eventferry/store/_native/_async.py",
+            "                await self._copy(stream, await self._filled(rows))\n",
+            (
+                "                await self._copy(stream, await self._filled(rows[:100]))\n"
+                "                if rows[100:]:\n"
+                "                    await self._copy(stream, await self._filled(rows[100:]))\n"
+            ),
+        ),
+    ),
+    sabotage(
+        "a race for a version that the driver tells of",
+        f"{TESTS}/test_store_append.py::test_of_two_that_have_passed_the_same_check_one_succeeds",
+        (
+            "src/eventferry/store/_native/_async.py",
+            "except psycopg.errors.UniqueViolation:  # what is alone has left nothing behind",
+            "except ZeroDivisionError:",
+        ),
+    ),
+    sabotage(
+        "a store's kind that is not looked at",
+        f"{TESTS}/test_store_append.py::test_versions_are_not_given_out_by_a_shared_store",
+        (f"{QUERIES}/append_next.sql", "kind = 'local'", "kind IS NOT NULL"),
+    ),
 )

@@ -101,6 +101,7 @@ class AsyncEventStore:
         self._url = target if isinstance(target, str) else None
         self._pool = None if isinstance(target, str) else target
         self._owns_pool = isinstance(target, str)
+        self._gives_versions = False
         self._lock = Lock()
         self._shown = shown(target, "event") if isinstance(target, str) else "the event store"
 
@@ -297,7 +298,9 @@ class AsyncEventStore:
         """On the caller's connection, or on one of our own; the driver's errors become ours."""
         if connection is None:
             async with self._use() as conn:
-                yield AsyncNative(conn)
+                statements = AsyncNative(conn, gives_versions=self._gives_versions)
+                yield statements
+                self._gives_versions |= statements.gives_versions
             return
         with translated(self._shown):
             driver = await async_driver_connection(connection)

@@ -100,6 +100,7 @@ class EventStore:
         self._url = target if isinstance(target, str) else None
         self._pool = None if isinstance(target, str) else target
         self._owns_pool = isinstance(target, str)
+        self._gives_versions = False
         self._lock = Lock()
         self._shown = shown(target, "event") if isinstance(target, str) else "the event store"
 
@@ -294,7 +295,9 @@ class EventStore:
         """On the caller's connection, or on one of our own; the driver's errors become ours."""
         if connection is None:
             with self._use() as conn:
-                yield Native(conn)
+                statements = Native(conn, gives_versions=self._gives_versions)
+                yield statements
+                self._gives_versions |= statements.gives_versions
             return
         with translated(self._shown):
             driver = driver_connection(connection)

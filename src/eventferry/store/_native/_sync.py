@@ -32,8 +32,10 @@ from eventferry.stream import require_stream_name
 class Native:
     """A store's statements as psycopg speaks them, on one connection; `Foreign` has the same."""
 
-    def __init__(self, conn: Connection[Any]) -> None:
+    def __init__(self, conn: Connection[Any], *, gives_versions: bool = False) -> None:
         self._conn = conn
+        self.gives_versions = gives_versions
+        """Whether this is known of the store: what kind it is never changes."""
 
     def require_transaction(self) -> None:
         """Refuses a caller's connection on which each statement would commit by itself.
@@ -41,39 +43,42 @@ class Native:
         Raises:
             TransactionRequired: the connection is idle, and in autocommit.
         """
-        if self._is_idle() and self._conn.autocommit:
+        if self._commits_each():
             refuse_autocommit()
 
     def insert(self, stream: str, rows: Sequence[Row]) -> bool:
         """Inserts all rows, or none; False: something was in the way."""
-        if len(rows) == 1:
-            return self._insert_one(stream, rows)
-        return self._insert_many(stream, rows)
+        insert = self._insert_one if len(rows) == 1 else self._insert_many
+        if not insert(stream, rows):
+            return False
+        if rows[0].version is not None:
+            self.gives_versions = True
+        return True
 
     def _insert_one(self, stream: str, rows: Sequence[Row]) -> bool:
         """One statement, and so one round trip."""
         (row,) = rows
-        columns = _row.given(rows)
-        values = [value for value in row if value is not None]
-        if row.version is None:
-            cursor = self._conn.execute(_row.statement("append_one", stream, columns), values)
-        else:
-            cursor = self._conn.execute(
-                _row.statement("append_next", stream, columns),
-                [*values, row.entity_id, row.version - 1],
-            )
+        values: list[object] = [value for value in row if value is not None]
+        name = "append_one"
+        if row.version is not None:
+            alone = self.gives_versions and self._commits_each()
+            name = "append_next_alone" if alone else "append_next"
+            values += (row.entity_id, row.version - 1)
+        try:
+            cursor = self._conn.execute(_row.statement(name, stream, _row.given(rows)), values)
+        except psycopg.errors.UniqueViolation:  # what is alone has left nothing behind
+            return False
         return cursor.rowcount == 1
 
     def _insert_many(self, stream: str, rows: Sequence[Row]) -> bool:
         """One COPY, which keeps all or nothing."""
-        idle = self._is_idle()
-        if idle and not self._conn.autocommit:
+        alone = self._commits_each()
+        if not alone and self._is_idle():
             # Begins the caller's transaction: else our savepoint would be the transaction
             # itself, and commit it.
             self._conn.execute("SELECT")
         # On our own connection, the COPY is a transaction by itself. What the check has seen holds
         # until then: who appends in between takes the first version, and the unique index tells.
-        alone = idle and self._conn.autocommit
         try:
             with nullcontext() if alone else self._conn.transaction():
                 first = rows[0]
@@ -86,8 +91,12 @@ class Native:
             return False
         return True
 
+    def _commits_each(self) -> bool:
+        """Whether each statement is a transaction by itself."""
+        return self._conn.autocommit and self._is_idle()
+
     def _is_idle(self) -> bool:
-        return self._conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        return self._conn.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
     def _copy(self, stream: str, rows: Sequence[Row]) -> None:
         columns = _row.given(rows)
