@@ -18,7 +18,7 @@ INSERT = f"INSERT INTO plain ({GIVEN}) VALUES (%s::uuid, %s::text, %s::text, %s:
 COPY = f"COPY plain ({GIVEN}) FROM STDIN (FORMAT BINARY)"
 TYPES = ("uuid", "text", "text", "int4", "text", "text")
 EFFECT = "INSERT INTO {} (event_id, entity_id, type) VALUES (%s, %s, %s)"
-BATCH = 500
+BATCH = 1000
 
 CLIENT = f"psycopg {psycopg.__version__}"
 

@@ -12,7 +12,7 @@ const pg = require('pg');
 
 const OPEN_S = [0.001, 0.008];
 const ROLLED_BACK = 0.1;
-const BATCH = 500;
+const BATCH = 1000;
 const INSERT = {
   name: 'insert',
   text: 'INSERT INTO plain (id, type, entity_id, version, data, metadata) VALUES ($1, $2, $3, $4, $5, $6)',

@@ -29,6 +29,7 @@ EFFECT = bare_psycopg.EFFECT.format("effects")
 
 
 def handle(event: RecordedEvent, context: Context) -> None:
+    _ = event.data, event.metadata  # decoded, as other handlers are given them
     context.execute(EFFECT, (str(event.id), event.entity_id, event.type))
 
 

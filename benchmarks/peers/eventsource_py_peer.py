@@ -39,7 +39,7 @@ INSERT = f"INSERT INTO plain ({', '.join(GIVEN)}) VALUES ($1, $2, $3, $4, $5, $6
 COLUMNS = "(event_id, entity_id, type)"
 BARE_EFFECT = f"INSERT INTO bare_effects {COLUMNS} VALUES ($1, $2, $3)"
 EFFECT = text(f"INSERT INTO effects {COLUMNS} VALUES (:event, :entity, :type)")
-BATCH = 500
+BATCH = 1000
 CATEGORY = "User"
 T = TypeVar("T")
 

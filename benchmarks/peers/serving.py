@@ -45,7 +45,7 @@ class Peer(Protocol):
         """The same rows into the table `plain`, by the same client alone."""
 
     def bare_effects(self, seconds: float) -> Answer:
-        """One INSERT an event into `bare_effects`, 500 a transaction, by the same client alone."""
+        """One INSERT an event into `bare_effects`, 1,000 a transaction, by the same client alone."""
 
     def follow(self, name: str, purpose: Purpose) -> None:
         """Begins to write an effect of each event, from the first one on."""
