@@ -17,7 +17,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from eventferry import embedded
-from eventferry.bench import FIGURES, catching_up, handlers
+from eventferry.bench import FIGURES, catching_up, handlers, scale, stage
 from eventferry.bench.figure import compare
 from eventferry.cli import main
 from eventferry.embedded import EmbeddedServer
@@ -146,6 +146,41 @@ def test_what_is_lost_doubled_or_reordered_is_found_and_the_other_lines_go_on(
     assert error["type"] == "NotKept"
     assert error["message"].startswith("line f: effects are lost, doubled or reordered")
     assert [figure["key"] for figure in figures(done)] == ["d"]
+
+
+BACKWARDS = f"""
+ALTER TABLE streams."{stage.STREAM}" ALTER position SET DEFAULT 10000000 - nextval('plain_position')
+"""
+
+
+def test_a_figure_of_appends_that_are_out_of_order_is_not_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "PLAIN", stage.PLAIN + BACKWARDS)
+
+    done = bench("--only", "c", "--json")
+
+    assert done.code == 1
+    (error,) = done.envelope["errors"]
+    assert error["message"].startswith("line c: of 2000 events that were appended")
+    assert "c  append, 100 events a call" in done.err, "told before it was looked at"
+    assert figures(done) == []
+
+
+@pytest.mark.once
+def test_line_m_counts_right_when_many_are_no_multiple_of_few(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scale, "MANY", 150_000)
+
+    done = bench("--only", "m", "--events", "4000", "--json")
+
+    assert done.code == 0, done
+    assert [figure["what"] for figure in figures(done)] == [
+        "a with 3,000 events behind it",
+        "d with 3,000",
+        "i with 3,000",
+    ]
 
 
 @pytest.mark.once

@@ -1,8 +1,9 @@
 """`eventferry bench`: how fast it is here, each figure beside its limit.
 
 `figure` measures two things in turn, `stage` has the databases, `bare` the limits: what psycopg,
-COPY and pgbench do without us. Each other module measures some of the figures, and looks at what
-has come of it: figures of a run that has lost, doubled or reordered something are refused.
+COPY and pgbench do without us. Each other module measures some of the figures, and each line looks
+at what has come of it, as far as it can tell: a line that finds something lost, doubled or
+reordered has no figure. Which looks at what is said in docs/explanation/performance.md.
 """
 
 from __future__ import annotations

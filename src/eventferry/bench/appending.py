@@ -12,6 +12,11 @@ from eventferry.store import AsyncEventStore
 
 ONE_BY_ONE = 1_000
 IN_BATCHES = 20_000
+KEPT = f"""
+SELECT count(*), count(DISTINCT id), count(*) FILTER (WHERE version = number)
+  FROM (SELECT id, version, row_number() OVER (PARTITION BY entity_id ORDER BY position) AS number
+          FROM streams."{STREAM}") AS event
+"""
 
 
 def one_by_one(stage: Stage) -> Iterator[Figure]:
@@ -82,10 +87,9 @@ def _in_batches(stage: Stage, stores: Stores, count: int, size: int) -> Figure:
 
 
 def _require_all(stores: Stores, count: int) -> None:
-    kept = stores.connect("local").execute(
-        f'SELECT count(*), count(DISTINCT id), count(version) FROM streams."{STREAM}"'
-    )
-    found = kept.fetchone()
+    """All are there, those of each entity in the order in which they were given."""
+    found = stores.connect("local").execute(KEPT).fetchone()
     require(
-        found == (count, count, count), f"of {count} events that were appended, {found} are there"
+        found == (count, count, count),
+        f"of {count} events that were appended, {found} are there, have an id, are in order",
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection, Connection, sql
-from psycopg.types.string import TextBinaryLoader
+from psycopg.types.string import ByteaBinaryLoader, TextBinaryLoader
 
 from eventferry import _json
 from eventferry._uuid import uuid7
@@ -86,10 +86,11 @@ def copy(conn: Connection[Any], total: int, size: int) -> None:
 
 
 def read(conn: Connection[Any]) -> int:
-    """All events of the stream, a thousand a page, undecoded; how many there are."""
+    """All events of the stream, a thousand a page, JSON and moments undecoded; how many."""
     cursor = psycopg.Cursor(conn)
     cursor.format = psycopg.pq.Format.BINARY
     cursor.adapters.register_loader("json", TextBinaryLoader)
+    cursor.adapters.register_loader("timestamptz", ByteaBinaryLoader)
     position = count = 0
     while rows := cursor.execute(READ, (position,)).fetchall():
         position, count = rows[-1][0], count + len(rows)

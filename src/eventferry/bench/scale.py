@@ -11,6 +11,7 @@ from eventferry.bench.appending import ONE_BY_ONE
 from eventferry.bench.figure import Figure, compare, rate
 from eventferry.bench.hopping import Hops
 from eventferry.bench.stage import STREAM, Stage, Stores, require
+from eventferry.store import EventStore
 
 FEW, MANY = 100_000, 10_000_000
 READ = 50_000
@@ -28,9 +29,10 @@ def figures(stage: Stage) -> Iterator[Figure]:
     with stage.stores("few", "few-mail") as few, stage.stores("many", "many-mail") as many:
         for stores, total in ((few[0], few_events), (many[0], many_events)):
             _fill(stage, stores, total, few_events)
+        ours, its = (services[0].store() for services in (many, few))
         yield compare(
             "m", f"a with {many_events:,} events behind it",
-            lambda: _appended(stage, many[0]), lambda: _appended(stage, few[0]),
+            lambda: _appended(stage, ours), lambda: _appended(stage, its),
             limit_is=limit_is, target=0.85, rounds=stage.rounds,
         )  # fmt: skip
         appended = (stage.rounds + 1) * stage.sized(ONE_BY_ONE, 20)
@@ -38,7 +40,7 @@ def figures(stage: Stage) -> Iterator[Figure]:
             _require_all(stores, total + appended)
         yield compare(
             "m", f"d with {many_events:,}",
-            lambda: _read(stage, many[0]), lambda: _read(stage, few[0]),
+            lambda: _read(stage, ours), lambda: _read(stage, its),
             limit_is=limit_is, target=0.85, rounds=stage.rounds,
         )  # fmt: skip
         count = stage.sized(HOPS, 5)
@@ -48,6 +50,8 @@ def figures(stage: Stage) -> Iterator[Figure]:
             lambda: 1 / hops[0].median_s(count), lambda: 1 / hops[1].median_s(count),
             limit_is=limit_is, target=0.85, rounds=stage.rounds, unit="hops/s",
         )  # fmt: skip
+        for services in hops:
+            services.check()
 
 
 def _fill(stage: Stage, stores: Stores, total: int, step: int) -> None:
@@ -55,7 +59,7 @@ def _fill(stage: Stage, stores: Stores, total: int, step: int) -> None:
     texts = [_json.dumps(it, what="") for it in (sample.DATA, sample.METADATA)]
     for done in range(0, total, step):
         stage.say(f"filling {done:,} of {total:,}")
-        conn.execute(FILL, (sample.TYPE, *texts, step))
+        conn.execute(FILL, (sample.TYPE, *texts, min(step, total - done)))
     conn.execute("VACUUM ANALYZE")
 
 
@@ -64,8 +68,8 @@ def _require_all(stores: Stores, count: int) -> None:
     require(found == (count,), f"of {count} events, {found} are there")
 
 
-def _appended(stage: Stage, stores: Stores) -> float:
-    store, count = stores.store(), stage.sized(ONE_BY_ONE, 20)
+def _appended(stage: Stage, store: EventStore) -> float:
+    count = stage.sized(ONE_BY_ONE, 20)
 
     def append() -> None:
         for _ in range(count):
@@ -74,8 +78,8 @@ def _appended(stage: Stage, stores: Stores) -> float:
     return rate(count, append)
 
 
-def _read(stage: Stage, stores: Stores) -> float:
-    store, wanted = stores.store(), stage.sized(READ)
+def _read(stage: Stage, store: EventStore) -> float:
+    wanted = stage.sized(READ)
 
     def read() -> None:
         count = sum(1 for _ in islice(store.read(STREAM, after=wanted // 2), wanted))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -31,6 +32,7 @@ from eventferry.connection import options, require_url, translated
 from eventferry.embedded import EmbeddedServer, EmbeddedServerError
 from eventferry.ended import End, Ended
 from eventferry.errors import EventFerryError, redacted
+from eventferry.event import RecordedEvent
 from eventferry.handler import handler_of
 from eventferry.migration import migrate
 from eventferry.process import EVENTFERRY, KILLED, Process, deaf_once_interrupted, popen
@@ -148,6 +150,22 @@ class Stores:
         )
         require(ended.handled == count, f"{ended.handled} of {count} events were handled")
         return ended
+
+    def require_order(self, count: int, *streams: str) -> None:
+        """Reads the streams once, beside what is measured, and looks at what comes.
+
+        Raises:
+            NotKept: not all of so many events, or not in the order of their positions.
+        """
+        positions: list[int] = []
+
+        def note(event: RecordedEvent) -> None:
+            positions.append(event.position)
+
+        self.run(self.consuming(note, *streams), count)
+        in_order = all(a < b for a, b in pairwise(positions)) and len(positions) == count
+        what = streams[0] if len(streams) == 1 else f"{len(streams)} streams"
+        require(in_order, f"events of {what} were lost, doubled or reordered")
 
     def config(self, *projections: Projection) -> Config:
         """A configuration with these projections."""

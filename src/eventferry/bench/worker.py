@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Final
@@ -18,7 +17,6 @@ from eventferry.bench.figure import Figure, alone, compare, rate
 from eventferry.bench.handlers import nothing
 from eventferry.bench.stage import STREAM, Kind, Stage, Stores, require
 from eventferry.demo.process import until
-from eventferry.event import RecordedEvent
 from eventferry.process import Process
 
 PROJECTIONS, STREAMS = 100, 50
@@ -121,7 +119,7 @@ def many_streams(stage: Stage) -> Iterator[Figure]:
                 store.create_stream(name)
             for number, batch in enumerate(sample.batches(events, AT_ONCE)):
                 store.append(names[number % count], batch)
-            _require_order(stores, events, names)
+            stores.require_order(events, *names)
             # the checkpoints too, as autovacuum does within a minute
             stores.connect("local").execute("VACUUM ANALYZE")
             yield compare(
@@ -138,18 +136,6 @@ def many_streams(stage: Stage) -> Iterator[Figure]:
 def _consumed(stores: Stores, count: int, *streams: str) -> float:
     projection = stores.consuming(nothing, *streams)
     return rate(count, lambda: stores.run(projection, count))
-
-
-def _require_order(stores: Stores, count: int, names: list[str]) -> None:
-    """Reads all once, and looks at what comes."""
-    positions: list[int] = []
-
-    def note(event: RecordedEvent) -> None:
-        positions.append(event.position)
-
-    stores.run(stores.consuming(note, *names), count)
-    in_order = all(a < b for a, b in pairwise(positions)) and len(positions) == count
-    require(in_order, f"events of {len(names)} streams were lost, doubled or reordered")
 
 
 def memory(stage: Stage) -> Iterator[Figure]:

@@ -107,16 +107,22 @@ class _Measured:
     problems: list[Problem] = field(default_factory=list)
 
     def measure(self, stage: Stage, key: str, line: _Line) -> None:
-        """A line of the table; what goes wrong with it is its own, and the others go on."""
+        """A line of the table; what goes wrong with it is its own, and the others go on.
+
+        Its figures are kept when it has ended: some lines look last at what has come of them.
+        """
+        measured = []
         try:
             with closing(line(stage)) as figures:  # type: ignore[type-var]
                 for figure in figures:
-                    self.figures.append(figure)
+                    measured.append(figure)
                     stage.say(_said(figure))
         except Exception as error:
             for problem in failure(error).problems:
                 self.problems.append(replace(problem, message=f"line {key}: {problem.message}"))
                 stage.say(self.problems[-1].message)
+        else:
+            self.figures += measured
 
     def report(self) -> Report:
         def show(screen: Screen) -> None:
