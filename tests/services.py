@@ -33,8 +33,8 @@ from eventferry import sql
 from eventferry.config import Config
 from eventferry.control import Control
 from eventferry.ended import End, Ended
-from eventferry.engine._async import AsyncContext
-from eventferry.engine._sync import Context
+from eventferry.engine.context._async import AsyncContext
+from eventferry.engine.context._sync import Context
 from eventferry.event import Event, RecordedEvent
 from eventferry.handler import handler_of
 from eventferry.health import Health

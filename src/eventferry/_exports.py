@@ -2,8 +2,8 @@
 
 from eventferry.config import Config, load
 from eventferry.ended import End, Ended
-from eventferry.engine._async import AsyncContext
-from eventferry.engine._sync import Context
+from eventferry.engine.context._async import AsyncContext
+from eventferry.engine.context._sync import Context
 from eventferry.errors import (
     ConfigurationError,
     EventFerryError,

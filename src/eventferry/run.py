@@ -204,9 +204,13 @@ class Run(Parts):
             checkpoints = outcome.checkpoints
             if not (page.full or page.in_flight) and self.is_told():
                 return self._caught_up(checkpoints, page)
-            if self.clock() - self._begun > SLICE_S:
+            if self._is_over():
                 break
         return self._ended(End.SLICED)
+
+    def _is_over(self) -> bool:
+        """Whether it has had its slice; the first batch is always a part of that."""
+        return self._handled > 0 and self.clock() - self._begun > SLICE_S
 
     def _caught_up(self, checkpoints: Checkpoints, page: Page) -> Ended:
         self.reached = checkpoints
@@ -257,6 +261,8 @@ class Run(Parts):
         while page.count:
             if self.should_stop():
                 return self._ended(End.STOPPED)
+            if self._is_over():
+                return self._ended(End.SLICED)
             outcome: Outcome
             if deaths and (died := self._died(page, deaths)):
                 outcome = died

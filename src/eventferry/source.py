@@ -8,7 +8,7 @@ The horizon is asked first; the events are read by a later statement, in a new s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Protocol, overload
 
@@ -32,6 +32,8 @@ from eventferry.store._horizon import Horizon
 from eventferry.store._native._async import horizon, is_large, numbered_cursor
 from eventferry.store._row import COLUMNS, PAGE_BYTES, Rows, is_full, select_from
 
+FIRST_PAGE = 500
+"""A run begins with so many events at most, and learns from them how large they are."""
 END_OF_COPY = b"\xff\xff"
 """The last chunk of a binary COPY; each before it is a row."""
 
@@ -88,6 +90,33 @@ class Source(Protocol):
         """Up to `limit` events after the checkpoints."""
 
 
+@dataclass(slots=True)
+class Sizes:
+    """How many events a page of a run may have, so that it takes a bounded amount of memory.
+
+    As many as the page before says: its bytes as they were read. Whether the database counts what
+    it keeps of them, which takes as long as to read them, is asked anew for each page: events may
+    become large at any time.
+    """
+
+    are_bounded: bool = True
+    """Whether the bytes of the next page are counted, as they must be where events are large."""
+    _most: int = 0
+    """0: nothing is known yet."""
+
+    async def next(self, conn: AsyncConnection[Any], streams: Sequence[str], limit: int) -> int:
+        """The limit of the next page, of which there should be no more than `limit`."""
+        if not self._most:
+            return min(limit, FIRST_PAGE)
+        self.are_bounded = await is_large(conn, streams)
+        return min(limit, self._most)
+
+    def learn(self, count: int, size: int) -> None:
+        """So many events had so many bytes."""
+        if count:
+            self._most = max(1, PAGE_BYTES * count // max(1, size))
+
+
 @dataclass(slots=True, kw_only=True)
 class EventSource:
     """Pages of events, for handlers."""
@@ -97,9 +126,7 @@ class EventSource:
     """What messages call the store."""
     projection: str
     streams: tuple[str, ...]
-    _pages: int = 0
-    _bounded: bool = True
-    """Whether the bytes of a page are counted, as they must be where events are large."""
+    _sizes: Sizes = field(default_factory=Sizes)
 
     async def origin(self, start: Start, began: Began | None) -> Checkpoints:
         async with self.pool.connection() as conn:
@@ -108,12 +135,9 @@ class EventSource:
     async def page(self, checkpoints: Checkpoints, limit: int) -> Page:
         async with self.pool.connection() as conn:
             seen = await look(conn, checkpoints, self.projection, self.store)
-            size = limit + _own(checkpoints)
-            self._pages += 1
-            if self._pages == 2:  # one page costs little to bound, many do
-                self._bounded = await is_large(conn, self.streams)
+            size = await self._sizes.next(conn, self.streams, limit) + _own(checkpoints)
             bounds = _bounds(checkpoints, seen, size)
-            statement = select_from(self.streams, bounded=self._bounded)
+            statement = select_from(self.streams, bounded=self._sizes.are_bounded)
             async with numbered_cursor(conn) as cursor:
                 if len(self.streams) == 1:
                     await cursor.execute(statement, bounds)
@@ -125,7 +149,8 @@ class EventSource:
         among, count = len(self.streams), len(rows)
         events = Events(rows)
         marks = [mark(e) for e in chain(events.first_of_each(among), events.last_of_each(among))]
-        full = is_full(rows, size, bounded=self._bounded)
+        full = is_full(rows, size, bounded=self._sizes.are_bounded)
+        self._sizes.learn(count, rows.bytes())
         page = _page(checkpoints, seen, marks, count, full=full, projection=self.projection)
         own = count - page.count
         if own and among > 1:  # they are anywhere
@@ -144,9 +169,7 @@ class RowSource:
     """What messages call the store."""
     projection: str
     stream: str
-    _pages: int = 0
-    _bounded: bool = True
-    """Whether the bytes of a page are counted, as they must be where events are large."""
+    _sizes: Sizes = field(default_factory=Sizes)
 
     async def origin(self, start: Start, began: Began | None) -> Checkpoints:
         async with self.pool.connection() as conn:
@@ -155,15 +178,12 @@ class RowSource:
     async def page(self, checkpoints: Checkpoints, limit: int) -> Page:
         async with self.pool.connection() as conn:
             seen = await look(conn, checkpoints, self.projection, self.store)
-            size = limit + _own(checkpoints)
-            self._pages += 1
-            if self._pages == 2:
-                self._bounded = await is_large(conn, (self.stream,))
+            size = await self._sizes.next(conn, (self.stream,), limit) + _own(checkpoints)
             async with numbered_cursor(conn) as cursor:
                 bounds = _bounds(checkpoints, seen, size)
                 await cursor.execute(sql.on_stream("select_marks", self.stream), bounds)
                 rows = Rows(cursor)
-            count = _filling(rows) if self._bounded else len(rows)
+            count = _filling(rows) if self._sizes.are_bounded else len(rows)
             full = count < len(rows) or count >= size
             marks = Marks(self.stream, rows, range(count))
             ends = [marks[place] for place in sorted({0, count - 1})] if count else []
@@ -173,6 +193,7 @@ class RowSource:
             after, upto = checkpoints[0].position, page.end[0].position
             statement = copy_statement("copy_out", self.stream)
             copied = await copied_out(conn, statement, (after, upto)) if page.count else b""
+            self._sizes.learn(page.count, len(copied))
         return replace(page, work=copied, marks=marks[count - page.count :])
 
 

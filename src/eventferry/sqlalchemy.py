@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from eventferry.engine._async import AsyncContext
-from eventferry.engine._sync import Context
+from eventferry.engine.context._async import AsyncContext
+from eventferry.engine.context._sync import Context
 
 __all__ = ["session"]
 

@@ -13,8 +13,7 @@ there before step 3, so that the reader has seen it and stays awake. A reader th
 nothing again keeps its locks; a busy one lets them go (`awake`). With the connection go the locks:
 nobody is notified who does not listen.
 
-The poll bounds everything: one small transaction an interval, for all streams together; while the
-ear listens, it only has to find what should not happen, and may take up to two.
+The poll bounds everything: one small transaction an interval, for all streams together.
 """
 
 from __future__ import annotations
@@ -152,8 +151,7 @@ class Watch:
         is_away, heads, store = False, dict[str, int](), {"store": self.environment}
         looked_at = -1  # the head of the store when nothing was in flight, last time
         while True:
-            longest = 1.1 if self._ear is None else 2.0
-            await asyncio.sleep(self.poll_s * random.uniform(0.9, longest))
+            await asyncio.sleep(self.poll_s * random.uniform(0.9, 1.1))
             if self._ear is None:  # nobody tells us
                 self.on_waits()
             try:

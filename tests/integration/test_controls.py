@@ -8,7 +8,7 @@ import pytest
 
 from eventferry.control import Control
 from eventferry.ended import End, Ended
-from eventferry.engine._sync import Context
+from eventferry.engine.context._sync import Context
 from eventferry.errors import ProjectionError
 from eventferry.event import RecordedEvent
 from eventferry.history import Action, actions

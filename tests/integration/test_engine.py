@@ -501,3 +501,21 @@ def test_memory_is_flat_over_a_thousand_runs(users: Service) -> None:
 
 def ignore(event: RecordedEvent) -> None:
     pass
+
+
+def test_a_run_gives_its_place_to_others_between_the_batches_of_a_page(
+    users: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users.append(STREAM, numbered(10))
+
+    def handle(event: RecordedEvent, context: Context) -> None:
+        record(event, context)
+        if event.data["n"] == 3:  # of the second page, which has all the rest
+            monkeypatch.setattr("eventferry.run.SLICE_S", -1.0)
+
+    users.consuming("reader", handle, STREAM, batch_size=2)
+    with users.running("reader") as look:
+        ended = look()
+        assert (ended.end, ended.handled) == (End.SLICED, 4)
+        ended = look()
+        assert (ended.end, ended.handled) == (End.SLICED, 2)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from eventferry import Context, End, Event, RecordedEvent
-from eventferry.engine._async import AsyncContext
+from eventferry.engine.context._async import AsyncContext
 from eventferry.errors import ProjectionError
 from eventferry.parking import Parked, Unparked
 from tests.services import Service, numbered, query, record, record_async

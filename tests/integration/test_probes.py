@@ -15,7 +15,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from eventferry.connection import options
 from eventferry.embedded import EmbeddedServer
-from eventferry.engine._async import AsyncContext
+from eventferry.engine.context._async import AsyncContext
 from eventferry.event import RecordedEvent
 from eventferry.health import Health
 from eventferry.pools import POOL

@@ -503,3 +503,34 @@ def test_versions_are_not_given_out_by_a_shared_store(make_database: MakeDatabas
             with pytest.raises(StoreError, match="is a shared store"):
                 shared.append(STREAM, events, expected_version=0)
         assert [event.type for event in shared.read(STREAM)] == ["Unversioned"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("expected", [None, 0])
+def test_what_a_trigger_of_ones_own_violates_is_not_taken_for_a_repeated_append(
+    make_database: MakeDatabase, count: int, expected: int | None
+) -> None:
+    local_url = make_database("local", "users")
+    with EventStore(local_url) as store, psycopg.connect(local_url, autocommit=True) as conn:
+        store.create_stream("guarded-stream")
+        store.append("guarded-stream", Event("First", entity_id="0"), expected_version=0)
+        conn.execute("CREATE TABLE guarded (type text UNIQUE)")
+        conn.execute(
+            "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN INSERT INTO guarded VALUES (NEW.type); RETURN NEW; END'"
+        )
+        conn.execute(
+            'CREATE TRIGGER guard BEFORE INSERT ON streams."guarded-stream"'
+            " FOR EACH ROW EXECUTE FUNCTION guard()"
+        )
+        conn.execute("INSERT INTO guarded VALUES ('Twice')")
+        events = [Event("Twice", entity_id="1") for _ in range(count)]
+
+        with pytest.raises(psycopg.errors.UniqueViolation, match="guarded_type_key"):
+            store.append("guarded-stream", events, expected_version=expected)
+        with (
+            psycopg.connect(local_url) as own,
+            pytest.raises(psycopg.errors.UniqueViolation, match="guarded_type_key"),
+        ):
+            store.append("guarded-stream", events, expected_version=expected, connection=own)
+        assert [event.type for event in store.read("guarded-stream")] == ["First"]

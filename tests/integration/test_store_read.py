@@ -7,7 +7,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
+import psycopg2  # type: ignore[import-untyped]
 import pytest
+import sqlalchemy
+from sqlalchemy.pool import NullPool
 
 from eventferry import Event, EventStore, InvalidEvent, InvalidStreamName, UnknownStream
 from eventferry.store import _async, _sync
@@ -237,3 +240,19 @@ def test_arguments_that_mean_nothing_are_refused(store: EventStore) -> None:
             store.read_entity(STREAM, entity)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="limit must be 0 or more"):
         list(store.read(STREAM, limit=-1))
+
+
+def test_an_event_is_the_same_whichever_way_it_was_read(make_database: Any) -> None:
+    url = make_database("local", "users")
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg2://", creator=lambda: psycopg2.connect(url), poolclass=NullPool
+    )
+    with EventStore(url) as store, engine.connect() as connection:
+        store.create_stream("same-stream")
+        store.append("same-stream", Event("Same", {"n": 1}, entity_id="1"))
+        (read,) = store.read("same-stream")
+        (of_entity,) = store.read_entity("same-stream", "1")
+        (of_another_driver,) = store.read_entity("same-stream", "1", connection=connection)
+
+    assert read == of_entity == of_another_driver
+    assert len({read, of_entity, of_another_driver}) == 1

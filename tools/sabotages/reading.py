@@ -91,17 +91,13 @@ SABOTAGES = (
             SOURCE,
             (
                 "            seen = await look(conn, checkpoints, self.projection, self.store)\n"
-                "            size = limit + _own(checkpoints)\n"
-                "            self._pages += 1\n"
-                "            if self._pages == 2:  #"
+                "            size = await self._sizes.next(conn, self.streams"
             ),
             (
                 "            await conn.set_isolation_level(None)\n"
                 '            await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")\n'
                 "            seen = await look(conn, checkpoints, self.projection, self.store)\n"
-                "            size = limit + _own(checkpoints)\n"
-                "            self._pages += 1\n"
-                "            if self._pages == 2:  #"
+                "            size = await self._sizes.next(conn, self.streams"
             ),
         ),
     ),

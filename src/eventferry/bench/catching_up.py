@@ -12,8 +12,8 @@ from psycopg import Connection, sql
 from eventferry.bench import bare, handlers
 from eventferry.bench.figure import Figure, compare, rate
 from eventferry.bench.stage import COLUMNS, STREAM, Stage, Stores, require
-from eventferry.engine._async import AsyncContext
-from eventferry.engine._sync import Context
+from eventferry.engine.context._async import AsyncContext
+from eventferry.engine.context._sync import Context
 from eventferry.event import RecordedEvent
 
 TABLE = sql.Identifier("streams", STREAM)

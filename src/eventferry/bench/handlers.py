@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eventferry.engine._sync import Context
+from eventferry.engine.context._sync import Context
 from eventferry.event import RecordedEvent
 
 ARRIVALS = """

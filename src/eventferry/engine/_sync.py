@@ -12,22 +12,20 @@ checkpoint are kept together or not at all.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, LiteralString, Protocol
 
 import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from eventferry import logline, sql
+from eventferry import sql
 from eventferry.checkpoint import Checkpoint, Checkpoints, Mark, mark, moved
 from eventferry.connection import ENDED, is_outage
+from eventferry.engine.context._sync import Context
 from eventferry.engine.outcome import (
     Applied,
     Busy,
@@ -38,21 +36,15 @@ from eventferry.engine.outcome import (
     Outcome,
 )
 from eventferry.errors import StoreUnavailable, TransactionLost
-from eventferry.event import Event, Events, RecordedEvent
+from eventferry.event import Events, RecordedEvent
 from eventferry.projection import Projection
-from eventferry.store import Appended, EventStore
 
 if TYPE_CHECKING:
-    from psycopg.abc import Params, Query
-
-    from eventferry.lending import Loan, Session
+    pass
 
 IDLE = psycopg.pq.TransactionStatus.IDLE
 INERROR = psycopg.pq.TransactionStatus.INERROR
 INTRANS = psycopg.pq.TransactionStatus.INTRANS
-
-WRITES = 1000
-"""So many writes wait for each other at most."""
 
 TRANSACTION_ENDED = (
     "the transaction of the batch has ended before its checkpoint moved: the handler has committed "
@@ -65,136 +57,6 @@ SESSION_ENDED = (
     "context.session:` does, so nothing of the batch can be committed. Leave the session's end to "
     "eventferry; for a part that may fail on its own, use `with session.begin_nested():`"
 )
-
-
-@dataclass(slots=True)
-class Context:
-    """What a handler is given beside the event; good for this batch only."""
-
-    projection: str
-    """The projection's name."""
-    attempt: int
-    """Which try of the event this is, since somebody has retried; 1 is the first."""
-    _connection: Connection[Any] = field(repr=False)
-    _replay_until: Mapping[str, int] = field(default_factory=dict, repr=False)
-    """By stream: the head that it had when the projection began."""
-    _event: RecordedEvent | None = field(default=None, repr=False)
-    """What is being handled; None: a batch, or nothing."""
-    _batch: Sequence[RecordedEvent] = field(default=(), repr=False)
-    _loan: Loan | None = field(default=None, repr=False)
-    _writes: list[tuple[Query, Params]] = field(default_factory=list, repr=False)
-    """What `execute` has been given, and the database has not."""
-
-    @property
-    def is_replay(self) -> bool:
-        """Whether the event was there before the projection began (`handle_batch`: all were).
-
-        What was done about it then, such as a mail, is better not done again.
-        """
-        return all(e.position <= self._replay_until.get(e.stream, 0) for e in self._events)
-
-    @property
-    def _events(self) -> Sequence[RecordedEvent]:
-        return self._batch if self._event is None else (self._event,)
-
-    @property
-    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """Logs under `eventferry.projection.` and the projection's name.
-
-        Each line carries the projection, the attempt, and of the event its stream, position, id,
-        type, entity, correlation and trace; in `handle_batch` only what all events have in common.
-        """
-        return logline.HandlerLogger(self.projection, self.attempt, self._events)
-
-    @property
-    def connection(self) -> Connection[Any]:
-        """The batch's transaction: what is written here commits with the checkpoint.
-
-        Don't commit it or roll it back; `with connection.transaction():` makes a savepoint.
-        It is of no use when the batch is over.
-
-        Raises:
-            RuntimeError: writes of `execute` are pending; `flush` them first.
-        """
-        self._require_flushed()
-        return self._connection
-
-    @property
-    def session(self) -> Session:
-        """The batch's transaction as a session of SQLAlchemy, with the extra `sqlalchemy`.
-
-        One for the batch. After each event it writes what it holds, and its objects expire. Its
-        `commit()` writes too, but commits nothing. Don't roll it back or close it;
-        `with session.begin_nested():` makes a savepoint. A session of another kind, such as
-        SQLModel's: `eventferry.sqlalchemy.session`.
-
-        Raises:
-            RuntimeError: writes of `execute` are pending; `flush` them first.
-        """
-        return self._sessions().default()
-
-    def _sessions(self) -> Loan:
-        self._require_flushed()
-        from eventferry.lending import Loan
-
-        if self._loan is None:
-            self._loan = Loan(self._connection)
-        return self._loan
-
-    def execute(self, statement: Query, parameters: Params = ()) -> None:
-        """Writes in the batch's transaction, together with what else the batch writes so.
-
-        Several times as fast as `connection`, which waits for the answer to each statement. For
-        writes whose answer nobody needs: they are done in their order, at the end of the batch at
-        the latest. What the database refuses is the failure of its event all the same.
-
-        Args:
-            statement: As for psycopg's `execute`.
-            parameters: Its parameters.
-        """
-        self._writes.append((statement, parameters))
-        if len(self._writes) >= WRITES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Does the writes of `execute` that are pending, before something else is done.
-
-        Raises:
-            psycopg.Error: the database refuses one of them.
-        """
-        writes, self._writes = self._writes, []
-        if not writes:
-            return
-        with self._connection.pipeline(), self._connection.cursor() as cursor:
-            for statement, same in groupby(writes, key=itemgetter(0)):
-                cursor.executemany(statement, [parameters for _, parameters in same])
-
-    def _require_flushed(self) -> None:
-        if self._writes:
-            raise RuntimeError(
-                "writes of context.execute are pending: `await context.flush()` before "
-                "context.connection or context.session is used, or use only the one or the others"
-            )
-
-    def append(
-        self,
-        stream: str,
-        events: Event | Iterable[Event],
-        *,
-        expected_version: int | None = None,
-    ) -> Appended:
-        """Appends to a stream of the local store, in the batch's transaction.
-
-        The events are correlated with the one being handled, and name it as their cause, unless
-        their metadata says otherwise. In `handle_batch` they are not: use `Event.caused_by`.
-        Arguments and errors are those of `EventStore.append`.
-        """
-        given = [events] if isinstance(events, Event) else list(events)
-        caused = [event.caused_by(self._event) for event in given] if self._event else given
-        self.flush()
-        return EventStore().append(
-            stream, caused, expected_version=expected_version, connection=self._connection
-        )
 
 
 class Transactions(Protocol):
@@ -425,6 +287,8 @@ class Batches:
             attempt=attempt,
             _connection=conn,
             _replay_until={c.stream: c.replay_until for c in checkpoints},
+            # a host, such as Django, has other ways to write in its transactions
+            _is_shared=not isinstance(self.transactions, PoolTransactions),
         )
         try:
             yield context

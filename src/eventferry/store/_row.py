@@ -30,6 +30,8 @@ PAGE_BYTES = 4 * 1024 * 1024
 """What fills a page, as the store keeps it: large JSON is compressed there."""
 LARGE_BYTES = 32 * 1024 * 1024
 """What a stream may have of large JSON, all in all, for its pages to go unbounded."""
+SAMPLE = 16
+"""So many rows tell how large those of a page are."""
 MAX_VERSION = 2**31 - 1
 FIRST_MOMENT = datetime(1, 1, 3, tzinfo=UTC)
 LAST_MOMENT = datetime(9999, 12, 29, tzinfo=UTC)
@@ -355,6 +357,12 @@ class Rows(Sequence[tuple[Any, ...]]):
         if not 0 <= place < self._count:
             place = range(self._count)[place]  # from the end, or none
         return self._load(place, tuple)
+
+    def bytes(self) -> int:
+        """Of their JSON, about: as some of the rows have it."""
+        places = range(0, self._count, max(1, self._count // SAMPLE))
+        sampled = sum(len(self._value(n, _DATA)) + len(self._value(n, _METADATA)) for n in places)
+        return sampled * self._count // max(1, len(places))
 
     def stream(self, place: int) -> str:
         """The stream of the row in a place."""

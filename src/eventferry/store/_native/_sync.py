@@ -59,15 +59,17 @@ class Native:
         """One statement, and so one round trip."""
         (row,) = rows
         values: list[object] = [value for value in row if value is not None]
-        name = "append_one"
+        name, alone = "append_one", False
         if row.version is not None:
             alone = self.gives_versions and self._commits_each()
             name = "append_next_alone" if alone else "append_next"
             values += (row.entity_id, row.version - 1)
         try:
             cursor = self._conn.execute(_row.statement(name, stream, _row.given(rows)), values)
-        except psycopg.errors.UniqueViolation:  # what is alone has left nothing behind
-            return False
+        except psycopg.errors.UniqueViolation as error:
+            if not alone or not _is_of_streams(error):
+                raise
+            return False  # what is alone has left nothing behind
         return cursor.rowcount == 1
 
     def _insert_many(self, stream: str, rows: Sequence[Row]) -> bool:
@@ -87,7 +89,9 @@ class Native:
                     if kind != "local" or actual != first.version - 1:
                         return False
                 self._copy(stream, self._filled(rows))
-        except psycopg.errors.UniqueViolation:
+        except psycopg.errors.UniqueViolation as error:
+            if not _is_of_streams(error):
+                raise
             return False
         return True
 
@@ -158,6 +162,11 @@ class Native:
         with _cursor(self._conn, class_row(Stream)) as cursor:
             cursor.execute(sql.query("streams"))
             return cursor.fetchall()
+
+
+def _is_of_streams(error: psycopg.Error) -> bool:
+    """Whether a stream's own index refuses a row, and not what a trigger of the user's writes."""
+    return error.diag.schema_name == "streams"
 
 
 def configure(conn: Connection[Any]) -> None:

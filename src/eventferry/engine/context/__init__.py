@@ -1,0 +1,1 @@
+"""What a handler is given beside the event: `_async`, and, generated from it, `_sync`."""
