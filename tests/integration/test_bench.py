@@ -21,6 +21,8 @@ from eventferry.bench import FIGURES, catching_up, handlers, scale, stage
 from eventferry.bench.figure import compare
 from eventferry.cli import main
 from eventferry.embedded import EmbeddedServer
+from eventferry.event import RecordedEvent
+from eventferry.handler import handler_of
 from eventferry.server_folder import SUPERUSER
 from tests.command_line import PROGRAM, Done
 from tests.processes import PROC, running, working_in
@@ -39,6 +41,7 @@ FIGURE = {
 }
 
 Bench = Callable[..., Done]
+Handle = Callable[[RecordedEvent], None]
 
 
 @pytest.fixture
@@ -164,6 +167,43 @@ def test_a_figure_of_appends_that_are_out_of_order_is_not_kept(
     (error,) = done.envelope["errors"]
     assert error["message"].startswith("line c: of 2000 events that were appended")
     assert "c  append, 100 events a call" in done.err, "told before it was looked at"
+    assert figures(done) == []
+
+
+def twice(handle: Handle) -> Handle:
+    """Handles each event twice."""
+
+    def handle_twice(event: RecordedEvent) -> None:
+        handle(event)
+        handle(event)
+
+    return handle_twice
+
+
+def in_swapped_pairs(handle: Handle) -> Handle:
+    """Handles each second event before the first."""
+    held: list[RecordedEvent] = []
+
+    def handle_swapped(event: RecordedEvent) -> None:
+        held.append(event)
+        while len(held) == 2:
+            handle(held.pop())
+            handle(held.pop())
+
+    return handle_swapped
+
+
+@pytest.mark.parametrize("spoil", [twice, in_swapped_pairs])
+def test_what_a_handler_without_effects_is_given_twice_or_out_of_order_is_found(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Handle], Handle]
+) -> None:
+    monkeypatch.setattr(stage, "handler_of", lambda handle, name: handler_of(spoil(handle), name))
+
+    done = bench("--only", "e", "--json")
+
+    assert done.code == 1
+    (error,) = done.envelope["errors"]
+    assert error["message"].startswith("line e: events of bench-stream were lost, doubled or")
     assert figures(done) == []
 
 

@@ -76,6 +76,7 @@ def consuming(stage: Stage) -> Iterator[Figure]:
     """A handler that does nothing; the checkpoint moves with each batch."""
     with backlog(stage) as (stores, conn):
         count = stage.events
+        stores.require_order(count, STREAM)
         yield compare(
             "e",
             "consume, a handler that does nothing",
