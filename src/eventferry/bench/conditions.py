@@ -53,7 +53,7 @@ class Conditions:
             settings=found,
             is_embedded=stage.is_embedded,
             cpus=_cpus(),
-            machine=f"{platform.system()} {platform.release()} {platform.machine()}",
+            machine=f"{platform.system()} {platform.machine()}",
             rounds=stage.rounds,
             events=stage.events,
         )
