@@ -41,6 +41,9 @@ SABOTAGES = (
 def main(words: Sequence[str]) -> int:
     chosen = [s for s in SABOTAGES if not words or any(word in s.name for word in words)]
     stale = [f"{s.name}: {error}" for s in chosen if (error := missing(s))]
+    if not chosen:  # --help, too
+        print(f"No sabotage has one of these words in its name: {' '.join(words)}\n\n{__doc__}")
+        return 2
     if stale:
         print("The code has changed, and its table has not:", *stale, sep="\n  ")
         return 1
