@@ -26,6 +26,7 @@ FILES = {
     "src/eventferry/store/_native/_async.py": "src/eventferry/store/_native/_sync.py",
     "src/eventferry/store/_async.py": "src/eventferry/store/_sync.py",
     "src/eventferry/engine/context/_async.py": "src/eventferry/engine/context/_sync.py",
+    "src/eventferry/engine/locking/_async.py": "src/eventferry/engine/locking/_sync.py",
     "src/eventferry/engine/_async.py": "src/eventferry/engine/_sync.py",
     "src/eventferry/waiting/_async.py": "src/eventferry/waiting/_sync.py",
 }

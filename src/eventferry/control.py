@@ -19,7 +19,8 @@ from eventferry import sql
 from eventferry.assembly import Parts, checkpoints_of, handler_effect_of, source_of
 from eventferry.audit import entry
 from eventferry.checkpoint import Checkpoint, Checkpoints, Mark
-from eventferry.engine._async import Change, wait
+from eventferry.engine._async import Change
+from eventferry.engine.locking._async import wait
 from eventferry.errors import ProjectionError
 from eventferry.parking import Parked, Parking, Unparked
 from eventferry.pools import Pools

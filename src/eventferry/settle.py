@@ -21,8 +21,9 @@ from eventferry import sql
 from eventferry.assembly import target_of
 from eventferry.audit import ITSELF, entry
 from eventferry.checkpoint import Checkpoints, moved
-from eventferry.engine._async import AsyncPoolTransactions, Locked, lock, move
+from eventferry.engine._async import AsyncPoolTransactions
 from eventferry.engine.ferry import FROZEN_S
+from eventferry.engine.locking._async import Locked, lock, move
 from eventferry.engine.outcome import Applied, Busy, Failed, Halted
 from eventferry.errors import TransactionLost
 from eventferry.journal import say

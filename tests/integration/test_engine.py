@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from eventferry import Context, End, Event, ProjectionError, RecordedEvent
+from eventferry.engine.locking import _sync as locking
 from tests.conftest import MakeService
 from tests.databases import Databases
 from tests.memory import resident_kb
@@ -270,9 +271,7 @@ def test_a_page_is_dropped_when_another_runner_has_moved_the_checkpoint(users: S
 @contextmanager
 def overtaking(users: Service) -> Iterator[None]:
     """Once, before a batch locks its checkpoint, another runner does all of the work."""
-    from eventferry.engine import _sync
-
-    original = _sync.lock
+    original = locking.lock
     done = threading.Event()
 
     def lock(*args: Any, **kwargs: Any) -> Any:
@@ -284,7 +283,7 @@ def overtaking(users: Service) -> Iterator[None]:
         return original(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sync, "lock", lock)
+        patch.setattr("eventferry.engine._sync.lock", lock)
         yield
     assert done.is_set()
 

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 from eventferry import End, Event, RecordedEvent, run
 from eventferry.embedded import EmbeddedServer
 from eventferry.engine import ferry
-from eventferry.engine._async import move as engine_move
+from eventferry.engine.locking._async import move as engine_move
 from eventferry.source import copied_out
 from tests.conftest import MakeService
 from tests.pgbouncer import runs_through_pgbouncer_too, workers_through_pgbouncer_too

@@ -148,7 +148,11 @@ SABOTAGES = (
         "a page not compared with the locked checkpoint",
         f"{TESTS}/test_engine.py"
         "::test_a_page_is_dropped_when_another_runner_has_moved_the_checkpoint",
-        (ENGINE, "return Locked(*locked) if in_place else Moved()", "return Locked(*locked)"),
+        (
+            "src/eventferry/engine/locking/_async.py",
+            "return Locked(*locked) if in_place else Moved()",
+            "return Locked(*locked)",
+        ),
         (
             f"{QUERIES}/move_checkpoints.sql",
             "checkpoint.position = moved.old",

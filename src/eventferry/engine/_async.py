@@ -16,16 +16,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, LiteralString, Protocol
+from typing import Any, LiteralString, Protocol
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from eventferry import sql
-from eventferry.checkpoint import Checkpoint, Checkpoints, Mark, mark, moved
+from eventferry.checkpoint import Checkpoints, Mark, mark, moved
 from eventferry.connection import ENDED, is_outage
 from eventferry.engine.context._async import AsyncContext
+from eventferry.engine.locking._async import Locked, lock, move, wait
 from eventferry.engine.outcome import (
     Applied,
     Busy,
@@ -38,9 +39,6 @@ from eventferry.engine.outcome import (
 from eventferry.errors import StoreUnavailable, TransactionLost
 from eventferry.event import Events, RecordedEvent
 from eventferry.projection import Projection
-
-if TYPE_CHECKING:
-    pass
 
 IDLE = psycopg.pq.TransactionStatus.IDLE
 INERROR = psycopg.pq.TransactionStatus.INERROR
@@ -265,17 +263,17 @@ class AsyncBatches:
                     await _settle(context)
                 batch.index = len(batch.events)
                 return
-            pgconn, wants = conn.pgconn, self.projection.wants
             ends = self.clock() + self.projection.batch_time.total_seconds()
             for event in batch.events:
-                batch.begun = now = self.clock()
+                now = self.clock()
                 if now >= ends and batch.index:
                     break
-                if wants(event) and not (batch.behind and batch._is_behind(event)):
+                if batch.wants(event, self.projection):
+                    batch.begun = now
                     context._event = event
                     await self.handle(event, context)
                     # as nearly always: nothing to write, nothing to blame it for
-                    if context._loan is not None or pgconn.transaction_status != INTRANS:
+                    if context._loan is not None or conn.pgconn.transaction_status != INTRANS:
                         await _settle(context)
                 batch.index += 1
             await context.flush()
@@ -421,8 +419,8 @@ async def _settle(context: AsyncContext) -> None:
     Raises:
         TransactionLost: nothing of the batch could be committed.
     """
-    loan = context._loan
     _require_usable(context._connection)
+    loan = context._loan
     if loan is not None:
         if not loan.is_rolled_back:
             await loan.flush()
@@ -454,92 +452,3 @@ def _require_usable(conn: AsyncConnection[Any]) -> None:
 
 Change = tuple[LiteralString, Sequence[Any] | Mapping[str, Any]]
 """A statement and its parameters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Locked:
-    """Checkpoints that this transaction holds, where they should be."""
-
-    transaction: str
-    """Its id."""
-    batch: int | None
-    """Its number among the projection's batches; None: they are not counted."""
-    has_parked: bool
-    """Whether the projection has parked events."""
-
-
-async def lock(
-    conn: AsyncConnection[Any],
-    service: str,
-    projection: str,
-    checkpoints: Checkpoints,
-    *,
-    idle_timeout_s: float,
-    statement_timeout_s: float | None = None,
-    is_counted: bool = False,
-) -> Locked | Busy | Moved | Halted:
-    """Locks a projection's checkpoints, if nobody else has; `is_counted`: a batch begins."""
-    timeouts = [s and f"{s * 1000:.0f}" for s in (idle_timeout_s, statement_timeout_s)]
-    cursor = await conn.execute(
-        sql.query("lock_checkpoints"),
-        (
-            *timeouts,
-            *(service, projection) * 2,
-            sql.array(c.stream for c in checkpoints),
-            sql.array(c.store.hex for c in checkpoints),
-            sql.array(c.incarnation.hex for c in checkpoints),
-            sql.array(c.position for c in checkpoints),
-            sql.array(c.event_id and c.event_id.hex for c in checkpoints),
-            sql.array(c.stops for c in checkpoints),
-            is_counted,
-            projection,
-        ),
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    all_locked, in_place, halted, *locked = row
-    if not all_locked:
-        return Busy()
-    if halted:
-        return Halted()
-    return Locked(*locked) if in_place else Moved()
-
-
-async def wait(conn: AsyncConnection[Any], service: str, projection: str, idle: str) -> str:
-    """Locks a projection's checkpoints, after whoever has; the transaction's id.
-
-    `idle`: milliseconds that the transaction may then be idle.
-    """
-    cursor = await conn.execute(sql.query("wait_for_checkpoints"), (service, projection, idle))
-    row = await cursor.fetchone()
-    assert row is not None
-    return str(row[0])
-
-
-async def move(
-    conn: AsyncConnection[Any],
-    service: str,
-    projection: str,
-    before: Checkpoints,
-    after: Checkpoints,
-    locked: Locked,
-) -> bool:
-    """Moves the checkpoints; False: they are not where this transaction has locked them."""
-    changes: list[tuple[Checkpoint, Checkpoint]] = [
-        (old, new) for old, new in zip(before, after, strict=True) if old is not new
-    ]
-    cursor = await conn.execute(
-        sql.query("move_checkpoints"),
-        (
-            locked.batch,
-            sql.array(new.stream for _, new in changes),
-            sql.array(new.store.hex for _, new in changes),
-            sql.array(old.position for old, _ in changes),
-            sql.array(new.position for _, new in changes),
-            sql.array(new.event_id and new.event_id.hex for _, new in changes),
-            service,
-            projection,
-            locked.transaction,
-        ),
-    )
-    return cursor.rowcount == len(changes)

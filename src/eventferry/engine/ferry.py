@@ -19,7 +19,8 @@ from psycopg import AsyncConnection
 
 from eventferry import sql
 from eventferry.checkpoint import moved
-from eventferry.engine._async import AsyncTransactions, Locked, lock, move
+from eventferry.engine._async import AsyncTransactions
+from eventferry.engine.locking._async import Locked, lock, move
 from eventferry.engine.outcome import Applied, Failed, Outcome
 from eventferry.errors import EventIdConflict, StoreUnavailable, TransactionLost
 from eventferry.projection import Projection

@@ -1,0 +1,1 @@
+"""Checkpoints in a batch's transaction: `_async`, and, generated from it, `_sync`."""
