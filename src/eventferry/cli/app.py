@@ -16,6 +16,7 @@ from eventferry.cli import (
     check,
     completion,
     control,
+    dashboard,
     dev,
     event,
     init,
@@ -56,6 +57,7 @@ projections = projection.add_to(app)
 for commands in (control, unparking, resetting, audit):
     commands.add_to(projections)
 check.add_to(app)
+dashboard.add_to(app)
 dev.add_to(app)
 store.add_to(app)
 show.add_to(app)

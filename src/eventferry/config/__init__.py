@@ -65,6 +65,8 @@ class Config:
     """By name, in the order of the file, producing ones first."""
     version: str | None = None
     """Of the service's code; None: it says none."""
+    redact: tuple[str, ...] = ()
+    """What of events the dashboard does not show: `data.email`, `data.items.*.price`."""
     notes: tuple[str, ...] = ()
     """What is allowed, but should be known: one line each."""
     _folder: Path | None = field(default=None, repr=False)
@@ -155,6 +157,7 @@ def load(
         poll_interval=settings.poll_interval,
         projections=MappingProxyType({p.name: p for p in projections}),
         version=settings.version,
+        redact=settings.redact,
         notes=tuple(_notes(table, projections, mistakes)),
         _folder=said.folder,
     )

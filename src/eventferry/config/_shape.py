@@ -126,6 +126,17 @@ def _start(value: object) -> Start:
     raise ValueError(f"must be 'start', 'now' or a position (0 or more), not {shown(value)}")
 
 
+def _redacted(value: object) -> tuple[str, ...]:
+    expected = "must be a list of paths into events, such as 'data.email' or 'data.items.*.price'"
+    if not isinstance(value, list):
+        raise ValueError(f"{expected}, not {shown(value)}")
+    for path in value:
+        keys = path.split(".") if isinstance(path, str) else [""]
+        if keys[0] not in ("data", "metadata", "*") or not all(keys):
+            raise ValueError(f"{expected}; {shown(path)} begins with neither data nor metadata")
+    return tuple(value)
+
+
 Duration = Annotated[timedelta, PlainValidator(parse_duration)]
 Url = Annotated[str, PlainValidator(_url)]
 ListenUrl = Annotated[str | None, PlainValidator(_listen)]
@@ -148,6 +159,7 @@ class SettingsTable(_Table):
     local_listen_url: ListenUrl = None
     shared_listen_url: ListenUrl = None
     poll_interval: Duration = timedelta(seconds=1)
+    redact: Annotated[tuple[str, ...], PlainValidator(_redacted)] = ()
     version: Annotated[
         str | None,
         Field(min_length=1, max_length=100, description="text, of up to 100 characters"),

@@ -1,0 +1,204 @@
+"""What a dashboard knows: its connections, and one look at everything, which all viewers share.
+
+A look is taken when somebody wants one and the last is older than `LOOK_S`. So it costs the stores
+the same for one open dashboard as for ten, and nothing while none is open.
+
+A store that is away is no reason to be away oneself: the look says so, and the pages show what the
+other one knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf
+
+import psycopg
+from psycopg.rows import class_row
+
+from eventferry import sql
+from eventferry.config import Config
+from eventferry.connection import is_outage
+from eventferry.dashboard.line import Lines
+from eventferry.dashboard.redaction import Redaction
+from eventferry.dashboard.settings import Settings
+from eventferry.errors import EventFerryError
+from eventferry.logline import first_line
+from eventferry.pools import Pools
+from eventferry.projection import Projection
+from eventferry.runner import Runner, runners
+from eventferry.status import ProjectionStatus, status
+
+LOOK_S = 5.0
+"""A look is good for so long: about a dozen statements, so less than three a second."""
+AGAIN_S = 10.0
+"""After so long, a store that was away is asked again whether it is there."""
+ANSWER_S = 10.0
+"""A look that has no answer by then has failed."""
+CONNECTIONS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a service last said of a projection, in the shared store."""
+
+    service: str
+    projection: str
+    kind: str
+    environment: str
+    streams: list[str]
+    shared_stream: str | None
+    mode: str
+    state: str
+    lag: int | None
+    behind_s: float | None
+    error: str | None
+    version: str
+    age_s: float
+    """How long ago it said so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How everything is, at one moment."""
+
+    number: int
+    at: datetime
+    projections: tuple[ProjectionStatus, ...] = ()
+    """Of this service."""
+    reports: tuple[Report, ...] = ()
+    """Of all services, this one too."""
+    runners: tuple[Runner, ...] = ()
+    """The processes of this service, and those that have died within a day."""
+    away: tuple[str, ...] = ()
+    """What can't be seen, and why, in words."""
+
+    @property
+    def failed(self) -> int:
+        """Projections of this service that stand still until they are retried."""
+        return sum(p.state == "failed" for p in self.projections)
+
+    def find(self, name: str) -> ProjectionStatus | None:
+        """A projection of this service."""
+        return next((p for p in self.projections if p.name == name), None)
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the pages are made from."""
+
+    config: Config
+    settings: Settings
+    redaction: Redaction
+    lines: Lines
+    is_closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is to end: who listens is let go."""
+    _pools: Pools | None = None
+    _tried_at: float = -inf
+    _error: EventFerryError | None = None
+    """Why they could not be opened, the last time."""
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _look: Look | None = None
+    _looked_at: float = 0.0
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        self.is_closing.set()
+        if self._pools is not None:
+            await self._pools.__aexit__(None, None, None)
+
+    def projection(self, name: str) -> Projection:
+        """A projection of the configuration.
+
+        Raises:
+            UnknownProjection: there is none of this name; the message says which there are.
+        """
+        (found,) = self.config.named([name])
+        return found
+
+    @classmethod
+    def of(cls, config: Config, settings: Settings) -> Desk:
+        """That of a service."""
+        redaction = Redaction.of(config.redact, payloads=settings.payloads)
+        lines = Lines(config.path, config.folder)
+        return cls(config=config, settings=settings, redaction=redaction, lines=lines)
+
+    @asynccontextmanager
+    async def pools(self) -> AsyncIterator[Pools]:
+        """Connections to the stores; the shared one may be missing.
+
+        Raises:
+            EventFerryError: the local store is away, or not to be used.
+        """
+        async with self._opening:
+            if self._pools is None or self._pools.away is not None:
+                await self._open()
+        assert self._pools is not None
+        yield self._pools
+
+    async def _open(self) -> None:
+        """Opens them, or tries again what failed a while ago; of late failures, says the same."""
+        if time.monotonic() - self._tried_at < AGAIN_S:
+            if self._pools is None and self._error is not None:
+                raise self._error
+            return
+        new = Pools(self.config, size=CONNECTIONS, shared_is="optional")
+        try:
+            await new.__aenter__()
+        except EventFerryError as error:
+            self._error = error
+            raise
+        finally:
+            self._tried_at = time.monotonic()
+        old, self._pools = self._pools, new
+        if old is not None:
+            await old.__aexit__(None, None, None)
+
+    async def look(self, *, fresh: bool = False) -> Look:
+        """How everything is: the last look, if it is good enough."""
+        async with self._looking:
+            if self._look is None or fresh or time.monotonic() - self._looked_at >= LOOK_S:
+                self._look = await self._taken((self._look.number if self._look else 0) + 1)
+                self._looked_at = time.monotonic()
+            return self._look
+
+    async def _taken(self, number: int) -> Look:
+        at = datetime.now(UTC)
+        try:
+            async with asyncio.timeout(ANSWER_S), self.pools() as pools:
+                away = () if pools.away is None else (_said(pools.away),)
+                return Look(
+                    number=number,
+                    at=at,
+                    projections=tuple(await status(pools, list(self.config.projections.values()))),
+                    reports=tuple(await _reports(pools)),
+                    runners=tuple(await runners(pools.local)),
+                    away=away,
+                )
+        except (EventFerryError, psycopg.Error, TimeoutError) as error:
+            if not (isinstance(error, (EventFerryError, TimeoutError)) or is_outage(error)):
+                raise
+            return Look(number=number, at=at, away=(_said(error),))
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"a store has not answered for {ANSWER_S:g} s"
+    return first_line(error)
+
+
+async def _reports(pools: Pools) -> list[Report]:
+    """What all services last said."""
+    if "shared" not in pools.opened:
+        return []
+    async with (
+        pools.shared.connection() as conn,
+        conn.cursor(row_factory=class_row(Report)) as cursor,
+    ):
+        await cursor.execute(sql.query("all_reports"))
+        return await cursor.fetchall()

@@ -1,0 +1,103 @@
+// What a page does beyond links and forms: all of it works without this, but for following live.
+"use strict";
+
+const page = () => document.getElementById("page");
+const dialog = () => document.getElementById("dialog");
+
+function remember(name, value) {
+  const path = document.querySelector(".brand")?.getAttribute("href") || "/";
+  document.cookie = `${name}=${encodeURIComponent(value)}; path=${path}; max-age=31536000; samesite=strict`;
+}
+
+function remembered(name) {
+  const found = document.cookie.split("; ").find((cookie) => cookie.startsWith(`${name}=`));
+  return found && decodeURIComponent(found.slice(name.length + 1));
+}
+
+// Times are shown in the viewer's zone by the server: so that nothing jumps, it is told once.
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone && remembered("zone") !== zone) {
+  remember("zone", zone);
+  if (remembered("zone") === zone) addEventListener("load", () => page() && htmx.trigger(page(), "refresh"));
+}
+
+// Who is about to choose, to answer or to copy is not disturbed by what is new.
+function isBusy() {
+  const selected = getSelection();
+  return (
+    dialog()?.open ||
+    page()?.querySelector("input[type=checkbox][name=event]:checked") ||
+    (selected && !selected.isCollapsed && page()?.contains(selected.anchorNode))
+  );
+}
+
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.detail.elt === page() && isBusy()) event.preventDefault();
+});
+
+// A store that is away answers with another status, and the page says why: shown as well.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.xhr.status >= 400) {
+    event.detail.shouldSwap = true;
+    event.detail.isError = false;
+  }
+});
+
+async function ask(link) {
+  const answer = await fetch(link.href, { headers: { "HX-Request": "true" } });
+  const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const content = found.getElementById("question") || found.querySelector("main > *");
+  if (!content) {
+    location.href = link.href;
+    return;
+  }
+  dialog().replaceChildren(content);
+  htmx.process(dialog());
+  dialog().showModal();
+  dialog().querySelector("input:not([type=hidden]), button")?.focus();
+}
+
+document.addEventListener("click", (event) => {
+  const at = (selector) => event.target.closest?.(selector);
+  const plain = !(event.ctrlKey || event.metaKey || event.shiftKey || event.button);
+  if (at("[data-close]")) at("[data-close]").parentElement.remove();
+  if (at("[data-cancel]") && dialog()?.open) {
+    event.preventDefault();
+    dialog().close();
+  }
+  if (at("[data-dialog]") && plain) {
+    event.preventDefault();
+    ask(at("[data-dialog]"));
+  }
+  if (at("[data-theme-switch]")) {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+    const next = (document.documentElement.dataset.theme || dark) === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    remember("theme", next);
+  }
+  if (at("[data-copy]")) {
+    const button = at("[data-copy]");
+    navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent).then(
+      () => { button.dataset.done = "copied"; },
+      () => { button.dataset.done = "the browser does not allow it"; },
+    );
+  }
+});
+
+document.addEventListener("submit", (event) => {
+  // one press is one command, however long it takes
+  for (const button of event.target.querySelectorAll("button:not([type=button])")) button.disabled = true;
+});
+
+// The line beside a button, as it is with what has been filled in.
+document.addEventListener("input", (event) => {
+  const field = event.target.closest?.("[data-option]");
+  const code = field?.form.querySelector(".line code");
+  if (!code) return;
+  const { option } = field.dataset;
+  const quoted = `'${field.value.replaceAll("'", `'"'"'`)}'`;
+  const bare = code.textContent.replace(new RegExp(` ${option} ('(?:[^']|'"'"')*'|\\S+)`), "");
+  const yes = bare.endsWith(" --yes") ? " --yes" : "";
+  const start = bare.slice(0, bare.length - yes.length);
+  code.textContent = field.value || field.required ? `${start} ${option} ${field.value ? quoted : "…"}${yes}` : bare;
+});
