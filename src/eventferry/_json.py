@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from enum import Enum
 from typing import Any, NoReturn
 from uuid import UUID
@@ -90,19 +90,26 @@ def loads(text: str | bytes) -> Any:
         raise InvalidEvent(f"not JSON: {error}") from error
 
 
-def same(a: str, b: str) -> bool:
+def same(a: str, b: str, *, but: Set[str] = frozenset()) -> bool:
     """Whether two JSON texts say the same: any order of keys, any spacing.
 
     `1`, `1.0` and `true` are different.
 
+    Args:
+        a: The one.
+        b: The other.
+        but: Keys of the objects that they are, which are not compared.
+
     Raises:
         InvalidEvent: one of them is not JSON.
     """
-    return a == b or _canonical(a) == _canonical(b)
+    return a == b or _canonical(a, but) == _canonical(b, but)
 
 
-def _canonical(text: str) -> str:
+def _canonical(text: str, but: Set[str]) -> str:
     value = loads(text)
+    if but:
+        value = {key: value[key] for key in value if key not in but}
     try:
         return json.dumps(value, sort_keys=True)
     except RecursionError:

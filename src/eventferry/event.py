@@ -55,7 +55,8 @@ class Event:
     characters."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """About the event rather than the fact: a JSON object, of at most 1 MiB. Reserved keys:
-    `correlation_id`, `causation_id`, `traceparent`."""
+    `correlation_id`, `causation_id`, `traceparent`, `tracestate`; an append adds them where they
+    are known, and not given."""
     id: UUID = field(default_factory=uuid7)
     """Names the event for good, in every store that it gets to; a new UUIDv7 by default."""
     occurred_at: datetime | None = None
@@ -102,11 +103,17 @@ class Event:
         `correlation_id` becomes that of the cause, or else the cause's id; `causation_id` the
         cause's id.
         """
-        chained = {
-            "correlation_id": cause.metadata.get("correlation_id", str(cause.id)),
-            "causation_id": str(cause.id),
-        }
-        return replace(self, metadata={**chained, **self.metadata})
+        return replace(self, metadata={**chained(cause), **self.metadata})
+
+
+def chained(cause: RecordedEvent) -> dict[str, Any]:
+    """What the metadata of an event says that `cause` has led to."""
+    own = str(cause.id)
+    try:
+        correlation = cause.metadata.get("correlation_id", own)
+    except InvalidEvent:  # any client may append; its event can be a cause all the same
+        correlation = own
+    return {"correlation_id": correlation, "causation_id": own}
 
 
 def require_name(name: str, value: object) -> None:

@@ -7,7 +7,7 @@ The horizon is asked first; the events are read by a later statement, in a new s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Protocol, overload
@@ -36,6 +36,9 @@ FIRST_PAGE = 500
 """A run begins with so many events at most, and learns from them how large they are."""
 END_OF_COPY = b"\xff\xff"
 """The last chunk of a binary COPY; each before it is a row."""
+_COPY_HEADER = 19
+"""The bytes of a binary COPY before its first row."""
+_METADATA = COLUMNS.index("metadata")
 
 Began = tuple[int, int]
 """The horizon and the head that the store had when a projection was first to run."""
@@ -215,6 +218,19 @@ async def copied_out(
                     break
                 rows.append(bytes(row))
     return b"".join(rows)
+
+
+def metadata_of(rows: bytes) -> Iterator[bytes]:
+    """The metadata of rows as `copied_out` gives them, each as JSON, looked up when asked for."""
+    place = _COPY_HEADER
+    while (fields := int.from_bytes(rows[place : place + 2], signed=True)) > 0:
+        place += 2
+        for field_ in range(fields):
+            size = int.from_bytes(rows[place : place + 4], signed=True)  # -1: it is NULL
+            place += 4
+            if field_ == _METADATA:
+                yield rows[place : place + size]
+            place += max(0, size)
 
 
 @dataclass(frozen=True, slots=True)

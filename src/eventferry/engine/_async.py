@@ -22,7 +22,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from eventferry import sql
+from eventferry import sql, tracing
 from eventferry.checkpoint import Checkpoints, Mark, mark, moved
 from eventferry.connection import ENDED, is_outage
 from eventferry.engine.context._async import AsyncContext
@@ -132,7 +132,7 @@ class AsyncBatches:
         Raises:
             psycopg.Error, StoreUnavailable: the database failed, not an event.
         """
-        batch = _Batch(Events.of(events))
+        batch = _Batch(Events.of(events), was_parked=True)
 
         async def work(conn: AsyncConnection[Any]) -> Outcome:
             transaction = await self._wait(conn)
@@ -258,11 +258,14 @@ class AsyncBatches:
                 if matching := batch.matching(self.projection):
                     batch.begun = self.clock()
                     context._batch = matching
-                    await self.handle_batch(matching, context)
-                    await context.flush()
-                    await _settle(context)
+                    tracing.handled.set(matching[0] if len(matching) == 1 else None)
+                    with tracing.handling_batch(matching, context, was_parked=batch.was_parked):
+                        await self.handle_batch(matching, context)
+                        await context.flush()
+                        await _settle(context)
                 batch.index = len(batch.events)
                 return
+            handle = self._traced(batch) if tracing.is_on() else self.handle
             ends = self.clock() + self.projection.batch_time.total_seconds()
             for event in batch.events:
                 now = self.clock()
@@ -271,12 +274,25 @@ class AsyncBatches:
                 if batch.wants(event, self.projection):
                     batch.begun = now
                     context._event = event
-                    await self.handle(event, context)
+                    tracing.handled.set(event)
+                    await handle(event, context)
                     # as nearly always: nothing to write, nothing to blame it for
                     if context._loan is not None or conn.pgconn.transaction_status != INTRANS:
                         await _settle(context)
                 batch.index += 1
             await context.flush()
+
+    def _traced(self, batch: _Batch) -> Callable[[RecordedEvent, AsyncContext], Any]:
+        """The handler, with a span around each call, which sees what shows after it as well."""
+
+        async def handle(event: RecordedEvent, context: AsyncContext) -> None:
+            with tracing.handling(event, context, was_parked=batch.was_parked):
+                await self.handle(event, context)
+                if len(batch.events) == 1:  # else its writes go on together with others'
+                    await context.flush()
+                await _settle(context)
+
+        return handle
 
     @asynccontextmanager
     async def _context(
@@ -290,9 +306,12 @@ class AsyncBatches:
             # a host, such as Django, has other ways to write in its transactions
             _is_shared=not isinstance(self.transactions, AsyncPoolTransactions),
         )
+        around = tracing.handled.get()
+        tracing.handled.set(None)
         try:
             yield context
         finally:
+            tracing.handled.set(around)
             if context._loan is not None:
                 await context._loan.close()
 
@@ -341,6 +360,7 @@ class _Batch:
     """A batch on its way: which event is being handled, and since when."""
 
     events: Events
+    was_parked: bool = False
     index: int = 0
     """How many events have been dealt with: the place of the one being handled."""
     begun: float = 0.0

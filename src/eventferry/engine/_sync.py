@@ -22,7 +22,7 @@ import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from eventferry import sql
+from eventferry import sql, tracing
 from eventferry.checkpoint import Checkpoints, Mark, mark, moved
 from eventferry.connection import ENDED, is_outage
 from eventferry.engine.context._sync import Context
@@ -132,7 +132,7 @@ class Batches:
         Raises:
             psycopg.Error, StoreUnavailable: the database failed, not an event.
         """
-        batch = _Batch(Events.of(events))
+        batch = _Batch(Events.of(events), was_parked=True)
 
         def work(conn: Connection[Any]) -> Outcome:
             transaction = self._wait(conn)
@@ -256,11 +256,14 @@ class Batches:
                 if matching := batch.matching(self.projection):
                     batch.begun = self.clock()
                     context._batch = matching
-                    self.handle_batch(matching, context)
-                    context.flush()
-                    _settle(context)
+                    tracing.handled.set(matching[0] if len(matching) == 1 else None)
+                    with tracing.handling_batch(matching, context, was_parked=batch.was_parked):
+                        self.handle_batch(matching, context)
+                        context.flush()
+                        _settle(context)
                 batch.index = len(batch.events)
                 return
+            handle = self._traced(batch) if tracing.is_on() else self.handle
             ends = self.clock() + self.projection.batch_time.total_seconds()
             for event in batch.events:
                 now = self.clock()
@@ -269,12 +272,25 @@ class Batches:
                 if batch.wants(event, self.projection):
                     batch.begun = now
                     context._event = event
-                    self.handle(event, context)
+                    tracing.handled.set(event)
+                    handle(event, context)
                     # as nearly always: nothing to write, nothing to blame it for
                     if context._loan is not None or conn.pgconn.transaction_status != INTRANS:
                         _settle(context)
                 batch.index += 1
             context.flush()
+
+    def _traced(self, batch: _Batch) -> Callable[[RecordedEvent, Context], Any]:
+        """The handler, with a span around each call, which sees what shows after it as well."""
+
+        def handle(event: RecordedEvent, context: Context) -> None:
+            with tracing.handling(event, context, was_parked=batch.was_parked):
+                self.handle(event, context)
+                if len(batch.events) == 1:  # else its writes go on together with others'
+                    context.flush()
+                _settle(context)
+
+        return handle
 
     @contextmanager
     def _context(
@@ -288,9 +304,12 @@ class Batches:
             # a host, such as Django, has other ways to write in its transactions
             _is_shared=not isinstance(self.transactions, PoolTransactions),
         )
+        around = tracing.handled.get()
+        tracing.handled.set(None)
         try:
             yield context
         finally:
+            tracing.handled.set(around)
             if context._loan is not None:
                 context._loan.close()
 
@@ -339,6 +358,7 @@ class _Batch:
     """A batch on its way: which event is being handled, and since when."""
 
     events: Events
+    was_parked: bool = False
     index: int = 0
     """How many events have been dealt with: the place of the one being handled."""
     begun: float = 0.0

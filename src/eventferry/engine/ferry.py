@@ -17,14 +17,14 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
-from eventferry import sql
+from eventferry import sql, tracing
 from eventferry.checkpoint import moved
 from eventferry.engine._async import AsyncTransactions
 from eventferry.engine.locking._async import Locked, lock, move
 from eventferry.engine.outcome import Applied, Failed, Outcome
 from eventferry.errors import EventIdConflict, StoreUnavailable, TransactionLost
 from eventferry.projection import Projection
-from eventferry.source import Page, copy_statement
+from eventferry.source import Page, copy_statement, metadata_of
 from eventferry.store._row import COLUMNS
 
 FROZEN_S = 5.0
@@ -50,11 +50,18 @@ class Ferry:
         Raises:
             psycopg.Error, StoreUnavailable: the shared store failed, not an event.
         """
-        try:
-            return await self._apply(page)
-        except psycopg.errors.QueryCanceled as error:
-            # by the time that we set ourselves: somebody locks the stream, say
-            raise StoreUnavailable(f"the shared store did not take a page: {error}") from error
+        metadata = metadata_of(page.work)
+        with tracing.ferrying(self.projection.name, self.target, metadata) as span:
+            try:
+                outcome = await self._apply(page)
+            except psycopg.errors.QueryCanceled as error:
+                # by the time that we set ourselves: somebody locks the stream, say
+                raise StoreUnavailable(f"the shared store did not take a page: {error}") from error
+            if isinstance(outcome, Failed):
+                tracing.ferried(span, 0, (outcome.error_type, outcome.summary))
+            else:
+                tracing.ferried(span, outcome.count if isinstance(outcome, Applied) else 0)
+            return outcome
 
     async def _apply(self, page: Page) -> Outcome:
         assert page.marks is not None

@@ -10,7 +10,7 @@ not appended again; see `_insert`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -21,7 +21,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from eventferry import migration, sql
+from eventferry import migration, sql, tracing
 from eventferry.caller import async_driver_connection, async_give_up, has_ended
 from eventferry.connection import options, require_url, shown, translated
 from eventferry.errors import StoreError, StoreUnavailable, VersionConflict
@@ -187,15 +187,15 @@ class AsyncEventStore:
             StoreError: `expected_version` in a shared store, or no privilege to append.
         """
         require_stream_name(stream)
-        rows = _row.rows(
-            [events] if isinstance(events, Event) else events, expected_version=expected_version
-        )
-        if rows or connection is not None:
-            async with self._statements(connection) as statements:
-                if connection is not None:
-                    await statements.require_transaction()
-                if rows:
-                    await self._insert(statements, stream, rows)
+        given = _row.given_events(events)
+        with tracing.appending(stream, given) as added:
+            rows = _row.rows(given, expected_version=expected_version, added=added)
+            if rows or connection is not None:
+                async with self._statements(connection) as statements:
+                    if connection is not None:
+                        await statements.require_transaction()
+                    if rows:
+                        await self._insert(statements, stream, rows, added)
         return AsyncAppended(stream, tuple(row.id for row in rows), self, connection)
 
     async def read(
@@ -362,13 +362,17 @@ class AsyncEventStore:
         return kept
 
     async def _insert(
-        self, statements: AsyncNative | AsyncForeign, stream: str, rows: list[Row]
+        self,
+        statements: AsyncNative | AsyncForeign,
+        stream: str,
+        rows: list[Row],
+        added: Mapping[str, Any],
     ) -> None:
         """Inserts the rows, less those that are there already with the same content."""
         for _ in range(ATTEMPTS):
             if await statements.insert(stream, rows):
                 return
-            rows = await self._settle(statements, stream, rows)
+            rows = await self._settle(statements, stream, rows, added)
             if not rows:
                 return
         raise StoreUnavailable(
@@ -377,7 +381,11 @@ class AsyncEventStore:
         )
 
     async def _settle(
-        self, statements: AsyncNative | AsyncForeign, stream: str, rows: list[Row]
+        self,
+        statements: AsyncNative | AsyncForeign,
+        stream: str,
+        rows: list[Row],
+        added: Mapping[str, Any],
     ) -> list[Row]:
         """What was in the way? Returns the rows that are still to be inserted.
 
@@ -386,7 +394,8 @@ class AsyncEventStore:
         """
         kept = await statements.kept(stream, [row.id for row in rows])
         for row in rows:
-            if row.id in kept and (conflict := _row.difference(row, kept[row.id], stream)):
+            there = kept.get(row.id)
+            if there and (conflict := _row.difference(row, there, stream, added)):
                 raise conflict
         missing = [row for row in rows if row.id not in kept]
         if missing and missing[0].version is not None:

@@ -7,9 +7,10 @@ The order of `COLUMNS` is the order of an appended row; that of `SELECTED` is th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple, overload
 from uuid import UUID
 
@@ -32,10 +33,13 @@ LARGE_BYTES = 32 * 1024 * 1024
 """What a stream may have of large JSON, all in all, for its pages to go unbounded."""
 SAMPLE = 16
 """So many rows tell how large those of a page are."""
+ADDED = frozenset({"correlation_id", "causation_id", "traceparent", "tracestate"})
+"""The keys of metadata that an append adds where they are not given."""
 MAX_VERSION = 2**31 - 1
 FIRST_MOMENT = datetime(1, 1, 3, tzinfo=UTC)
 LAST_MOMENT = datetime(9999, 12, 29, tzinfo=UTC)
 """What a client's clock can hold in any time zone; the stream tables check the same."""
+_NO_KEYS: Mapping[str, Any] = MappingProxyType({})
 
 
 class Row(NamedTuple):
@@ -67,18 +71,38 @@ SELECTED = (
 )
 
 
-def rows(events: Iterable[Event], *, expected_version: int | None = None) -> list[Row]:
-    """The rows of an append, checked and numbered.
+def given_events(events: Event | Iterable[Event]) -> list[Event]:
+    """What an append was given: one event or many.
 
     Raises:
-        InvalidEvent: an event is not one, or can't be kept; or two of them have the same id.
-        ValueError: `expected_version` is given for none or for several entities.
+        InvalidEvent: one of them is none.
     """
-    events = list(events)
-    for event in events:  # what the types say, but users may not check
+    found = [events] if isinstance(events, Event) else list(events)
+    for event in found:  # what the types say, but users may not check
         if not isinstance(event, Event):  # type: ignore[redundant-expr,unused-ignore]
             raise InvalidEvent(f"append takes Event objects, not {type(event).__name__} {event!r}")
-    made = list(map(_row, events, _versions(events, expected_version)))
+    return found
+
+
+def rows(
+    events: Sequence[Event],
+    *,
+    expected_version: int | None = None,
+    added: Mapping[str, Any] = _NO_KEYS,
+) -> list[Row]:
+    """The rows of an append, checked and numbered.
+
+    Args:
+        events: Those that were given.
+        expected_version: The one before the first event's; None: they get none.
+        added: What their metadata says where they don't say it themselves.
+
+    Raises:
+        InvalidEvent: an event can't be kept; or two of them have the same id.
+        ValueError: `expected_version` is given for none or for several entities.
+    """
+    versions = _versions(events, expected_version)
+    made = [_row(event, version, added) for event, version in zip(events, versions, strict=True)]
     if len(made) > 1 and len({row.id for row in made}) != len(made):
         ((twice, _),) = Counter(row.id for row in made).most_common(1)
         raise InvalidEvent(f"two of the {len(made)} events of this append have the id {twice}")
@@ -102,7 +126,7 @@ def _versions(events: Sequence[Event], expected: int | None) -> Sequence[int | N
     return range(expected + 1, expected + 1 + len(events))
 
 
-def _row(event: Event, version: int | None) -> Row:
+def _row(event: Event, version: int | None, added: Mapping[str, Any]) -> Row:
     moment = event.occurred_at
     if moment is not None:
         _check_time(event, moment)
@@ -113,9 +137,18 @@ def _row(event: Event, version: int | None) -> Row:
         event.entity_id,
         version,
         _text("data", event, event.data, MAX_DATA_BYTES),
-        _text("metadata", event, event.metadata, MAX_METADATA_BYTES),
+        _text("metadata", event, _said(event.metadata, added), MAX_METADATA_BYTES),
         moment,
     )
+
+
+def _said(own: Mapping[str, Any], added: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not added:
+        return own
+    said = {**added, **own}
+    if "traceparent" in own and "tracestate" not in own:
+        said.pop("tracestate", None)  # it belongs to the traceparent that it came with
+    return said
 
 
 def _text(name: str, event: Event, value: object, limit: int) -> str:
@@ -138,12 +171,19 @@ def _check_time(event: Event, moment: datetime) -> None:
         )
 
 
-def difference(row: Row, kept: Row, stream: str) -> EventIdConflict | None:
-    """What tells the appended event from the one that is kept under its id, if anything does."""
+def difference(
+    row: Row, kept: Row, stream: str, added: Mapping[str, Any] = _NO_KEYS
+) -> EventIdConflict | None:
+    """What tells the appended event from the one that is kept under its id, if anything does.
+
+    An append that is repeated is so in another trace: what was added is not compared.
+    """
+    said = _json.loads(row.metadata)
+    ignored = {key for key in ADDED if key not in said or added.get(key) == said[key]}
     differing = [
         name
         for name, ours, theirs in zip(COLUMNS, row, kept, strict=True)
-        if not _same(name, ours, theirs)
+        if not _same(name, ours, theirs, ignored)
     ]
     if not differing:
         return None
@@ -156,9 +196,11 @@ def difference(row: Row, kept: Row, stream: str) -> EventIdConflict | None:
     )
 
 
-def _same(name: str, ours: object, theirs: object) -> bool:
-    if name in ("data", "metadata"):
+def _same(name: str, ours: object, theirs: object, ignored: Set[str]) -> bool:
+    if name == "data":
         return _json.same(str(ours), str(theirs))
+    if name == "metadata":
+        return _json.same(str(ours), str(theirs), but=ignored)
     if ours is None and name in ("source", "occurred_at"):
         return True  # left to the database then, and so now
     return ours == theirs

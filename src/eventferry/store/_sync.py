@@ -11,7 +11,7 @@ not appended again; see `_insert`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -22,7 +22,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from eventferry import migration, sql
+from eventferry import migration, sql, tracing
 from eventferry.caller import driver_connection, give_up, has_ended
 from eventferry.connection import options, require_url, shown, translated
 from eventferry.errors import StoreError, StoreUnavailable, VersionConflict
@@ -186,15 +186,15 @@ class EventStore:
             StoreError: `expected_version` in a shared store, or no privilege to append.
         """
         require_stream_name(stream)
-        rows = _row.rows(
-            [events] if isinstance(events, Event) else events, expected_version=expected_version
-        )
-        if rows or connection is not None:
-            with self._statements(connection) as statements:
-                if connection is not None:
-                    statements.require_transaction()
-                if rows:
-                    self._insert(statements, stream, rows)
+        given = _row.given_events(events)
+        with tracing.appending(stream, given) as added:
+            rows = _row.rows(given, expected_version=expected_version, added=added)
+            if rows or connection is not None:
+                with self._statements(connection) as statements:
+                    if connection is not None:
+                        statements.require_transaction()
+                    if rows:
+                        self._insert(statements, stream, rows, added)
         return Appended(stream, tuple(row.id for row in rows), self, connection)
 
     def read(
@@ -358,12 +358,18 @@ class EventStore:
             pool.close()
         return kept
 
-    def _insert(self, statements: Native | Foreign, stream: str, rows: list[Row]) -> None:
+    def _insert(
+        self,
+        statements: Native | Foreign,
+        stream: str,
+        rows: list[Row],
+        added: Mapping[str, Any],
+    ) -> None:
         """Inserts the rows, less those that are there already with the same content."""
         for _ in range(ATTEMPTS):
             if statements.insert(stream, rows):
                 return
-            rows = self._settle(statements, stream, rows)
+            rows = self._settle(statements, stream, rows, added)
             if not rows:
                 return
         raise StoreUnavailable(
@@ -371,7 +377,13 @@ class EventStore:
             "and each time they were gone when it looked. Try again"
         )
 
-    def _settle(self, statements: Native | Foreign, stream: str, rows: list[Row]) -> list[Row]:
+    def _settle(
+        self,
+        statements: Native | Foreign,
+        stream: str,
+        rows: list[Row],
+        added: Mapping[str, Any],
+    ) -> list[Row]:
         """What was in the way? Returns the rows that are still to be inserted.
 
         Raises:
@@ -379,7 +391,8 @@ class EventStore:
         """
         kept = statements.kept(stream, [row.id for row in rows])
         for row in rows:
-            if row.id in kept and (conflict := _row.difference(row, kept[row.id], stream)):
+            there = kept.get(row.id)
+            if there and (conflict := _row.difference(row, there, stream, added)):
                 raise conflict
         missing = [row for row in rows if row.id not in kept]
         if missing and missing[0].version is not None:
