@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -105,8 +106,9 @@ class ServiceFolder:
         (self.folder / "handlers.py").write_text(HANDLER.format(version=version))
 
     @contextmanager
-    def dev(self, *arguments: str, **environ: str) -> Iterator[Dev]:
+    def dev(self, *arguments: str, dashboard: bool = False, **environ: str) -> Iterator[Dev]:
         """`eventferry dev`, once its worker has been started; it is gone with the block."""
+        arguments += () if dashboard else ("--no-dashboard",)
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*PROGRAM, "dev", "--json", *arguments],
@@ -206,7 +208,7 @@ def laptops() -> Iterator[Laptop]:
 @pytest.fixture(scope="module")
 def dev(shared_laptop: Laptop) -> Iterator[Dev]:
     """One that runs for several tests; each appends events of its own."""
-    with shared_laptop.service().dev("--grace", "1s") as running:
+    with shared_laptop.service().dev("--grace", "1s", dashboard=True) as running:
         running.set_up()
         yield running
 
@@ -322,6 +324,20 @@ def test_who_asks_all_workers_to_restart_gets_a_new_one(dev: Dev) -> None:
     with line.started("restart"):  # it waits for those that were killed, too
         until(lambda: dev.service.log.count("another one goes on") > ended, "it ends")
     dev.until_handled(dev.append())
+
+
+def test_the_dashboard_shows_what_runs_and_follows_the_configuration(dev: Dev) -> None:
+    def projections() -> list[str]:
+        try:
+            answer = httpx.get(f"{dev.data['dashboard_url']}/api/overview", timeout=PATIENCE_S)
+        except httpx.TransportError:  # the old one has ended, the new one begins
+            return []
+        return [p["name"] for p in answer.json()["projections"]]
+
+    until(lambda: "users-projection" in projections(), "the dashboard answers")
+    path = dev.service.folder / "projections.toml"
+    path.write_text(path.read_text() + CONSUMER.format(name="new-projection"))
+    until(lambda: "new-projection" in projections(), "the dashboard shows what is new")
 
 
 def test_a_server_that_dies_is_started_again(dev: Dev) -> None:

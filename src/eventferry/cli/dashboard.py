@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from eventferry.config import Config
     from eventferry.dashboard.settings import Settings
 
+PORT = 8377
 MISSING = 'the dashboard needs its extra: pip install "eventferry[dashboard]"'
 
 
@@ -42,7 +43,7 @@ def add_to(app: typer.Typer) -> None:
         ] = "127.0.0.1",
         port: Annotated[
             int, typer.Option(min=0, max=65_535, help="TCP port; 0: a free one.")
-        ] = 8377,
+        ] = PORT,
         url: Annotated[
             str | None,
             typer.Option(help="Under which people see it, where a proxy stands before it."),

@@ -25,7 +25,7 @@ class Settings:
     """How it is served."""
 
     host: str = "127.0.0.1"
-    port: int = 8377
+    port: int = 0
     url: str | None = None
     """Under which people see it, where a proxy stands before it: `https://ops.example.org/ferry`."""
     token: str | None = field(default=None, repr=False)

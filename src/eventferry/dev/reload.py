@@ -1,5 +1,7 @@
 """Keeps a worker at the newest code: it ends after its batch, and a new one goes on.
 
+Beside it runs a dashboard, which needs the configuration alone: a new one for each that changes.
+
 Nothing is lost or doubled by that, as by any other end of a worker: what a batch does commits
 together with the checkpoint, or not at all.
 
@@ -85,6 +87,8 @@ class Reload:
     """The service's: what changes below it, matters."""
     start: Callable[[], Process]
     """Starts a worker."""
+    start_dashboard: Callable[[], Process] | None = None
+    """Starts a dashboard; None: there is none."""
     server: EmbeddedServer | None
     """The server to keep alive; None: somebody else does."""
     grace_s: float
@@ -95,6 +99,7 @@ class Reload:
         default_factory=SimpleQueue
     )
     _worker: Process | None = None
+    _dashboard: Process | None = None
 
     def run(self) -> None:
         """Until a signal says that it is over; then the worker has ended.
@@ -106,11 +111,13 @@ class Reload:
         with self._signals(), self._watching():
             try:
                 self._start()
+                self._start_dashboard()
                 self._watch_server()
                 while not isinstance(happened := self._happened.get(), Told):
                     self._react(happened)
             finally:
                 self._stop()
+                self._stop_dashboard()
 
     def _react(self, happened: Changed | Ended | Due | ServerEnded) -> None:
         match happened:
@@ -118,6 +125,9 @@ class Reload:
                 self.say(f"{self._named(files)} changed: a new worker goes on")
                 self._stop()
                 self._start()
+                if any(file.suffix == ".toml" for file in files):
+                    self._stop_dashboard()
+                    self._start_dashboard()
             case Ended(worker) if worker is self._worker:
                 code = worker.ended()
                 if code in SAID_WHY:
@@ -143,6 +153,15 @@ class Reload:
                 "batch did is rolled back, and will be done again"
             )
         self._worker = None
+
+    def _start_dashboard(self) -> None:
+        if self.start_dashboard is not None:
+            self._dashboard = self.start_dashboard()
+
+    def _stop_dashboard(self) -> None:
+        if self._dashboard is not None:
+            self._dashboard.stop(self.grace_s)
+        self._dashboard = None
 
     def _watch_server(self) -> None:
         if self.server is not None:

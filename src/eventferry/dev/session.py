@@ -75,13 +75,18 @@ class Session:
 
     def start_worker(self, log_level: str) -> Process:
         """A worker with the newest code and configuration, for all projections."""
-        options = ("--background", "--all-queues", "--log-level", log_level)
-        arguments = (*framework.current().program, "worker", *options)
+        return self._started("worker", "--background", "--all-queues", "--log-level", log_level)
+
+    def start_dashboard(self, port: int) -> Process:
+        """The dashboard, with the newest configuration."""
+        return self._started("dashboard", "--port", str(port))
+
+    def _started(self, *arguments: str) -> Process:
         # An old .pyc passes for the newest code that was written in the same second.
         environ = {**os.environ, **self.variables, "PYTHONDONTWRITEBYTECODE": "1"}
         return Process(
             _process=popen(
-                [*arguments, "--config", str(self.config.path)],
+                [*framework.current().program, *arguments, "--config", str(self.config.path)],
                 folder=self.config.folder,
                 output=sys.stderr,
                 environ=environ,
