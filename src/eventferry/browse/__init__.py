@@ -1,0 +1,33 @@
+"""Streams and events for people who look: what there is, page by page, and what belongs together.
+
+Reads, and writes nothing. All work is bounded, however large the streams are: pages go by position,
+never by OFFSET; no statement reads a table from end to end, or takes longer than ten seconds. Where
+nothing but reading on would find more, the answer says how many events were looked at, and from
+where to go on (ADR 0016).
+
+What is shown is what readers may read: the events up to the horizon, all streams of a page
+together. An event by its id is shown as soon as it is committed.
+"""
+
+from eventferry.browse._event import Found, Place, event
+from eventferry.browse._handling import Handling, Outcome, handled_by
+from eventferry.browse._page import EventSummary, Page, page
+from eventferry.browse._relation import Further, Related, related
+from eventferry.browse._streams import StreamSummary, streams
+
+__all__ = [
+    "EventSummary",
+    "Found",
+    "Further",
+    "Handling",
+    "Outcome",
+    "Page",
+    "Place",
+    "Related",
+    "StreamSummary",
+    "event",
+    "handled_by",
+    "page",
+    "related",
+    "streams",
+]

@@ -1,0 +1,2 @@
+-- $1: id
+SELECT {label}::text AS stream, {columns} FROM {stream} WHERE id = $1::uuid

@@ -1,0 +1,5 @@
+-- For who only looks, in this transaction: he writes nothing, takes no longer than this, and reads no
+-- table from end to end; of many streams, a statement is planned once a connection (ADR 0013).
+SELECT set_config('transaction_read_only', 'on', true), set_config('statement_timeout', '10s', true),
+       set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
+       set_config('plan_cache_mode', 'force_generic_plan', true)
