@@ -29,6 +29,8 @@ async def overview(desk: Desk, request: Request) -> Page:
             "in_flight": _in_flight(look),
         },
         view={
+            "standing": [p for p in look.projections if p.state in STANDING],
+            "standing_elsewhere": [f for f in found if not f.is_own and f.state == "failed"],
             "map": drawing.drawn(found, service, everything=everything),
             "WIDTH": drawing.WIDTH,
             "HEIGHT": drawing.HEIGHT,
