@@ -106,9 +106,12 @@ class ServiceFolder:
         (self.folder / "handlers.py").write_text(HANDLER.format(version=version))
 
     @contextmanager
-    def dev(self, *arguments: str, dashboard: bool = False, **environ: str) -> Iterator[Dev]:
-        """`eventferry dev`, once its worker has been started; it is gone with the block."""
-        arguments += () if dashboard else ("--no-dashboard",)
+    def dev(self, *arguments: str, **environ: str) -> Iterator[Dev]:
+        """`eventferry dev`, once its worker has been started; it is gone with the block.
+
+        Without a dashboard, unless its port is among the arguments.
+        """
+        arguments += () if "--dashboard-port" in arguments else ("--no-dashboard",)
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as log:
             process = subprocess.Popen(
                 [*PROGRAM, "dev", "--json", *arguments],
@@ -208,7 +211,7 @@ def laptops() -> Iterator[Laptop]:
 @pytest.fixture(scope="module")
 def dev(shared_laptop: Laptop) -> Iterator[Dev]:
     """One that runs for several tests; each appends events of its own."""
-    with shared_laptop.service().dev("--grace", "1s", dashboard=True) as running:
+    with shared_laptop.service().dev("--grace", "1s", "--dashboard-port", "0") as running:
         running.set_up()
         yield running
 
