@@ -266,6 +266,7 @@ class AsyncBatches:
                 batch.index = len(batch.events)
                 return
             handle = self._traced(batch) if tracing.is_on() else self.handle
+            is_handled = tracing.handled.set
             ends = self.clock() + self.projection.batch_time.total_seconds()
             for event in batch.events:
                 now = self.clock()
@@ -274,7 +275,7 @@ class AsyncBatches:
                 if batch.wants(event, self.projection):
                     batch.begun = now
                     context._event = event
-                    tracing.handled.set(event)
+                    is_handled(event)
                     await handle(event, context)
                     # as nearly always: nothing to write, nothing to blame it for
                     if context._loan is not None or conn.pgconn.transaction_status != INTRANS:

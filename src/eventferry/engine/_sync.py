@@ -264,6 +264,7 @@ class Batches:
                 batch.index = len(batch.events)
                 return
             handle = self._traced(batch) if tracing.is_on() else self.handle
+            is_handled = tracing.handled.set
             ends = self.clock() + self.projection.batch_time.total_seconds()
             for event in batch.events:
                 now = self.clock()
@@ -272,7 +273,7 @@ class Batches:
                 if batch.wants(event, self.projection):
                     batch.begun = now
                     context._event = event
-                    tracing.handled.set(event)
+                    is_handled(event)
                     handle(event, context)
                     # as nearly always: nothing to write, nothing to blame it for
                     if context._loan is not None or conn.pgconn.transaction_status != INTRANS:
