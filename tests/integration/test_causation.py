@@ -136,7 +136,7 @@ def test_a_thread_or_a_task_that_a_handler_starts_names_the_event_that_it_was_st
     users: Service,
 ) -> None:
     """As far as Python takes the context there: into tasks and `to_thread`, not into pools."""
-    tasks = set()
+    tasks: set[asyncio.Task[None]] = set()
 
     async def later(turn: asyncio.Event) -> None:
         await turn.wait()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +28,7 @@ from eventferry import (
 )
 from tests.blocking import FORMS, SESSIONS, Client, Form, SessionClient
 from tests.conftest import MakeDatabase, MakeService
+from tests.pages import ROOT
 from tests.services import Service, numbered
 
 STREAM = "users-stream"
@@ -428,3 +431,47 @@ def test_what_any_client_says_of_its_trace_stops_nothing(
     assert contexts(spans.one(f"ferry {STREAM}")) == []
     (event,) = users.local.read(STREAM)
     assert metadata(users, MAILS)[0]["correlation_id"] == str(event.id)
+
+
+# ---- without
+
+
+def test_it_need_not_be_installed(users: Service) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['opentelemetry'] = None\n"
+        "from tests.services import Service, numbered\n"
+        "users = Service('users', *sys.argv[1:])\n"
+        "def handle(event, context):\n"
+        "    context.append('mails-stream', numbered(2))\n"
+        "users.producing('users-projection', 'users-stream')\n"
+        "users.consuming('reader', handle, 'users-stream', environment='shared')\n"
+        "users.append('users-stream', numbered(1))\n"
+        "assert users.run('users-projection').handled == users.run('reader').handled == 1\n"
+        "users.close()\n"
+    )
+    command = [sys.executable, "-c", program, users.local_url, users.shared_url]
+    subprocess.run(command, check=True, cwd=ROOT)
+    (event,) = users.local.read(STREAM)
+    assert event.metadata == {}
+    mails = metadata(users, MAILS)
+    assert [set(mail) for mail in mails] == [{"correlation_id", "causation_id"}] * 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_sdk_that_is_switched_off_records_nothing(
+    users: Service, monkeypatch: pytest.MonkeyPatch, form: Form
+) -> None:
+    """By `OTEL_SDK_DISABLED`, the SDK's own variable."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", Recorded().provider)
+    seen = []
+
+    def handle(event: RecordedEvent, context: Any) -> None:
+        seen.append(trace.get_current_span())
+
+    users.consuming("reader", handler_of(form, handle), STREAM)
+    users.append(STREAM, numbered(1))
+    users.run("reader")
+    assert seen == [trace.INVALID_SPAN]
+    assert metadata(users) == [{}]

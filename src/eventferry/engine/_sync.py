@@ -265,12 +265,14 @@ class Batches:
                 return
             handle = self._traced(batch) if tracing.is_on() else self.handle
             is_handled = tracing.handled.set
-            ends = self.clock() + self.projection.batch_time.total_seconds()
+            wants_all = self.projection.event_types is None and not batch.behind
+            clock = self.clock
+            ends = clock() + self.projection.batch_time.total_seconds()
             for event in batch.events:
-                now = self.clock()
+                now = clock()
                 if now >= ends and batch.index:
                     break
-                if batch.wants(event, self.projection):
+                if wants_all or batch.wants(event, self.projection):
                     batch.begun = now
                     context._event = event
                     is_handled(event)
