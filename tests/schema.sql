@@ -537,7 +537,13 @@ CREATE TABLE eventferry.statistics (
     failures bigint NOT NULL,
     busy_s double precision NOT NULL,
     since timestamp with time zone NOT NULL,
-    until timestamp with time zone NOT NULL
+    until timestamp with time zone NOT NULL,
+    retries bigint DEFAULT 0 NOT NULL,
+    parked bigint DEFAULT 0 NOT NULL,
+    calls bigint[] DEFAULT '{}'::bigint[] NOT NULL,
+    handler_s double precision DEFAULT 0 NOT NULL,
+    lag bigint,
+    behind_s double precision
 );
 
 -- Name: store; Type: TABLE; Schema: eventferry; Owner: -

@@ -38,6 +38,7 @@ from eventferry.store import (
     Horizon,
     Stream,
 )
+from eventferry.timing import Timing
 from eventferry.waiting import async_wait_until_handled, wait_until_handled
 from eventferry.worker import run_projection, run_worker
 
@@ -72,6 +73,7 @@ __all__ = [
     "StoreNotMigrated",
     "StoreUnavailable",
     "Stream",
+    "Timing",
     "TransactionLost",
     "TransactionRequired",
     "UnknownProjection",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from psycopg.rows import class_row
@@ -59,10 +60,12 @@ def shared_stream_of(projection: Projection) -> str:
     return projection.shared_stream or projection.streams[0]
 
 
-def effect_of(pools: Pools, projection: Projection) -> Effect:
-    """What is done with what it reads."""
+def effect_of(
+    pools: Pools, projection: Projection, on_calls: Callable[[Sequence[float]], None]
+) -> Effect:
+    """What is done with what it reads; `on_calls` is told the seconds of the handler's calls."""
     if projection.handler is not None:
-        return handler_effect_of(pools, projection, projection.handler)
+        return handler_effect_of(pools, projection, projection.handler, on_calls=on_calls)
     return FerryEffect(
         Ferry(
             service=pools.config.service,
@@ -73,7 +76,9 @@ def effect_of(pools: Pools, projection: Projection) -> Effect:
     )
 
 
-def handler_effect_of(pools: Pools, projection: Projection, handler: Handler) -> HandlerEffect:
+def handler_effect_of(
+    pools: Pools, projection: Projection, handler: Handler, **more: Any
+) -> HandlerEffect:
     """The same of a consuming projection."""
     common: dict[str, Any] = {
         "service": pools.config.service,
@@ -81,6 +86,7 @@ def handler_effect_of(pools: Pools, projection: Projection, handler: Handler) ->
         "handle": handler.handle,
         "handle_batch": handler.handle_batch,
         "reset": handler.reset,
+        **more,
     }
     if handler.is_async:
         on_loop = AsyncPoolTransactions(pools.local)

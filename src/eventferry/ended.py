@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
+
+from eventferry.timing import NONE, Timing
 
 
 class End(Enum):
@@ -47,6 +49,14 @@ class Ended:
     """How often the projection's runs had been asked to end when this one last looked."""
     failed: int = 0
     """Attempts at events that have failed."""
+    retried: int = 0
+    """Attempts at events that had failed before."""
+    parked: int = 0
+    """Events that were set aside."""
+    calls: Timing = field(default=NONE, repr=False)
+    """The calls of the handler, also of those batches that were rolled back."""
+    batches: Timing = field(default=NONE, repr=False)
+    """The transactions that were committed, from their beginning."""
 
     def after(self, earlier: Ended) -> Ended:
         """This run and an `earlier` one as one, which ended like this one."""
@@ -54,8 +64,16 @@ class Ended:
             self,
             handled=earlier.handled + self.handled,
             failed=earlier.failed + self.failed,
+            retried=earlier.retried + self.retried,
+            parked=earlier.parked + self.parked,
+            calls=earlier.calls + self.calls,
+            batches=earlier.batches + self.batches,
             seconds=earlier.seconds + self.seconds,
         )
+
+
+NOTHING = Ended(End.CAUGHT_UP)
+"""What a run leaves that finds nothing."""
 
 
 def way_out(projection: str) -> str:

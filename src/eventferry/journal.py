@@ -16,11 +16,10 @@ from typing import Any
 
 from eventferry import logline
 from eventferry.connection import is_outage
-from eventferry.ended import End, Ended
+from eventferry.ended import NOTHING, End, Ended
 
 log = logging.getLogger("eventferry.run")
 
-_NOTHING = Ended(End.CAUGHT_UP)
 _NEUTRAL = (End.IN_FLIGHT, End.BUSY, End.STOPPED)
 """Ends that say nothing of how far behind the projection is."""
 
@@ -34,7 +33,7 @@ class Journal:
     _is_behind: bool = True
     _is_away: bool = False
     """Whether a store is: in an outage."""
-    _since: Ended = _NOTHING
+    _since: Ended = NOTHING
     """All runs since it was last caught up, as one."""
 
     def stands(self, projection: str, end: End, message: str, **fields: Any) -> None:
@@ -53,7 +52,7 @@ class Journal:
         if ended.end is End.CAUGHT_UP:
             if self._is_behind:
                 _tell(logging.INFO, projection, self._since)
-            self._since = _NOTHING
+            self._since = NOTHING
         elif ended.end is End.SLICED and not self._is_behind:
             say(logging.INFO, projection, "has more to do than a run can: it is catching up")
         if ended.end not in _NEUTRAL:

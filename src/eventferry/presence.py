@@ -1,7 +1,7 @@
 """What a process that runs projections says of itself, for those who look from elsewhere.
 
     local store    `runners`      that it is there, with which code, for which projections
-                   `statistics`   how much each projection has done, minute by minute
+                   `statistics`   what each projection has done, and its lag, minute by minute
     shared store   `reports`      how each projection is, for the map of all services
                    `waits`        to who waits for a projection: that it has dealt with his events
 
@@ -37,6 +37,7 @@ from eventferry.ended import End, Ended
 from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.runner import BEAT_S
+from eventferry.statistics import Unwritten
 from eventferry.status import ProjectionStatus, status
 from eventferry.version import code_version
 from eventferry.waiting._async import answer
@@ -58,15 +59,6 @@ WAITED_FOR_S = 1.0
 run elsewhere, or be in a long run."""
 
 
-@dataclass(slots=True)
-class _Count:
-    """What a projection has done since the last beat."""
-
-    events: int = 0
-    failures: int = 0
-    busy_s: float = 0.0
-
-
 @dataclass(slots=True, kw_only=True)
 class Presence:
     """The presence of this process; for as long as its block runs."""
@@ -83,8 +75,8 @@ class Presence:
     _id: UUID = field(default_factory=uuid7)
     _is_there: bool = False
     """Whether it may have said so."""
-    _counts: dict[str, _Count] = field(default_factory=dict)
-    _counted_at: float = 0.0
+    _unwritten: Unwritten = field(default_factory=Unwritten)
+    """What statistics have yet to say."""
     _last: dict[str, End] = field(default_factory=dict)
     """How the last run of each has ended."""
     _changed: set[str] = field(default_factory=set)
@@ -103,7 +95,6 @@ class Presence:
 
     async def __aenter__(self) -> Self:
         self._version = code_version(self.pools.config)
-        self._counted_at = time.monotonic()
         self._tasks = [
             asyncio.create_task(task, name="eventferry presence")
             for task in (self._beats(), self._reports(), self._answers(), self._forgets())
@@ -132,11 +123,7 @@ class Presence:
         if ended.end is End.SLICED and before is not ended.end:
             self.look()  # it will take a while: how fast it is should be known soon
         self._last[name] = ended.end
-        count = self._counts.setdefault(name, _Count())
-        count.events += ended.handled
-        count.failures += ended.failed
-        if ended.handled:
-            count.busy_s += ended.seconds
+        self._unwritten.ended(name, ended)
         if name in self._waited_for:
             self.look_who_waits()
 
@@ -199,6 +186,7 @@ class Presence:
         await self._try("statistics", self._count)
         if not self.lasts:  # who lasts has reported lately, and does not wait for the shared store
             await self._try("reports", self._report)
+            await self._try("statistics", self._count)  # how far behind that has found them
         if self._waited_for or not self.lasts:
             await self._try("waits", self._answer)
 
@@ -242,16 +230,11 @@ class Presence:
             await conn.execute(sql.query("leave_runner"), (self._id,))
 
     async def _count(self) -> None:
-        now = time.monotonic()
-        seconds, self._counted_at = now - self._counted_at, now
-        worth = [n for n, c in self._counts.items() if c.events or c.failures]
-        if not worth:
+        if not (rows := self._unwritten.taken()):
             return
         async with self.pools.local.connection() as conn:
-            for name in worth:
-                count = self._counts.pop(name)
-                values = (name, name, count.events, count.failures, count.busy_s, seconds)
-                await conn.execute(sql.query("add_statistics"), values)
+            for row in rows:
+                await conn.execute(sql.query("add_statistics"), row)
 
     async def _forget(self) -> None:
         async with self.pools.local.connection() as conn:
@@ -314,6 +297,8 @@ class Presence:
         self._changed -= due
         new = []
         for one in await status(self.pools, [p for p in self.projections if p.name in due]):
+            if one.lag is not None:
+                self._unwritten.seen(one.name, one.lag, one.behind_s or 0.0)
             said = _said(one) | {"version": self._version}
             before = known.get(one.name, {})
             if age_s(one.name) < REPORT_S and all(before[k] == v for k, v in said.items()):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -25,7 +25,7 @@ from typing import Any
 
 import psycopg
 
-from eventferry import logline, sql
+from eventferry import logline, sql, timing
 from eventferry.assembly import (
     Parts,
     effect_of,
@@ -47,6 +47,7 @@ from eventferry.projection import Projection
 from eventferry.registry import HEARTBEAT_S, Registered
 from eventferry.settle import Storm, settle
 from eventferry.source import Page, Source
+from eventferry.timing import NONE, Timing
 
 SLICE_S = 5.0
 """A run gives its place to others after this long."""
@@ -111,6 +112,10 @@ class Run(Parts):
     clock: Callable[[], float] = time.monotonic
     _handled: int = 0
     _failed: int = 0
+    _retried: int = 0
+    _parked: int = 0
+    _calls: Timing = NONE
+    _batches: Timing = NONE
     _pages: int = 0
     _begun: float = 0.0
     _beat_at: float = 0.0
@@ -131,7 +136,7 @@ class Run(Parts):
             StoreUnavailable, psycopg.Error: an outage of one of the stores; run it again later.
         """
         self._begun = self.clock()
-        effect = effect_of(self.pools, self.projection)
+        effect = effect_of(self.pools, self.projection, self._called)
         try:
             return await self._run_if_allowed(effect)
         except UnknownStream as error:
@@ -299,8 +304,9 @@ class Run(Parts):
         Raises:
             psycopg.Error, StoreUnavailable: an outage that does not.
         """
+        begun = self.clock()
         try:
-            return await effect.apply(page, attempt=attempt)
+            outcome = await effect.apply(page, attempt=attempt)
         except Interrupted as interrupted:
             count = self.troubles.happened(page.begin)
             with suppress(
@@ -312,7 +318,11 @@ class Run(Parts):
             self.troubles.count = 0
             error = interrupted.__cause__ or interrupted
             error.add_note(f"{count} times in a row at this event, while the store answers")
-            return Failed.at(page.work[0], error)
+            outcome = Failed.at(page.work[0], error)
+        if isinstance(outcome, Applied):
+            self._batches += timing.of([self.clock() - begun])
+        self._retried += attempt > 1 and isinstance(outcome, Applied | Failed)
+        return outcome
 
     def _died(self, page: Page, deaths: int) -> Failed | None:
         """The failure of an event that ends the processes that handle it, if it is one.
@@ -356,8 +366,12 @@ class Run(Parts):
                 await conn.execute(sql.query("excuse_batches"), (self._service, self._name))
         self.troubles.is_open = False
 
+    def _called(self, calls_s: Sequence[float]) -> None:
+        self._calls += timing.of(calls_s)
+
     async def _applied(self, outcome: Applied) -> None:
         self._handled += outcome.count
+        self._parked += outcome.parked
         await self._recovered()
         now = self.clock()
         if now - self._begun > SHORT_S and now - self._beat_at > HEARTBEAT_S:
@@ -394,8 +408,18 @@ class Run(Parts):
         return self._ended(End.FAILED, failed.error)
 
     def _ended(self, end: End, error: str | None = None) -> Ended:
-        seconds = self.clock() - self._begun
-        return Ended(end, self._handled, error, seconds, stops=self._stops, failed=self._failed)
+        return Ended(
+            end,
+            self._handled,
+            error,
+            self.clock() - self._begun,
+            stops=self._stops,
+            failed=self._failed,
+            retried=self._retried,
+            parked=self._parked,
+            calls=self._calls,
+            batches=self._batches,
+        )
 
     def _explained(self, error: Exception) -> Exception:
         """The error in our words, where we have some."""

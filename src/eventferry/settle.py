@@ -90,7 +90,7 @@ async def settle(
     said = f"{done} {failed.event}, attempt {recorded.attempts} has failed: {failed.summary}"
     fields = {**failed.fields, "attempt": recorded.attempts}
     say(logging.ERROR, projection.name, said, **fields)
-    return Applied(after, 1)
+    return Applied(after, 1, parked=int(projection.on_failure == "park"))
 
 
 async def _storm(

@@ -22,6 +22,7 @@ WORKER = "src/eventferry/worker.py"
 WATCH = "src/eventferry/watch.py"
 STATUS = "src/eventferry/status.py"
 PRESENCE = "src/eventferry/presence.py"
+STATISTICS = "src/eventferry/statistics.py"
 CHECKPOINT = "src/eventferry/checkpoint.py"
 
 INTERLEAVING = "tests/integration/test_engine_interleaving.py"

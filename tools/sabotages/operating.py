@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.sabotages import PRESENCE, QUERIES, RUN, STATUS, TESTS, WORKER, sabotage
+from tools.sabotages import PRESENCE, QUERIES, RUN, STATISTICS, STATUS, TESTS, WORKER, sabotage
 
 PRESENT = f"{TESTS}/test_presence.py"
 
@@ -40,11 +40,8 @@ SABOTAGES = (
     sabotage(
         "failures of earlier runs counted again",
         f"{PRESENT}::test_short_runs_count_and_report_too",
-        (
-            PRESENCE,
-            "count.failures += ended.failed",
-            "count.failures += ended.end.value == 'failed'",
-        ),
+        (STATISTICS, "if ended.handled or ended.failed:", "if True:"),
+        (STATISTICS, '"failures": done.failed', '"failures": int(done.end.value == "failed")'),
     ),
     sabotage(
         "reports never renewed",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, LiteralString, Protocol
 
 import psycopg
@@ -100,6 +100,8 @@ class Batches:
     reset: Callable[..., Any] | None
     transactions: Transactions
     clock: Callable[[], float] = time.monotonic
+    on_calls: Callable[[Sequence[float]], None] = lambda _calls_s: None
+    """Told after each batch how many seconds each call of the handler has taken."""
 
     def apply(
         self, checkpoints: Checkpoints, events: Sequence[RecordedEvent], *, attempt: int
@@ -190,6 +192,8 @@ class Batches:
                     raise StoreUnavailable(f"a batch has lost its connection: {error}") from error
                 raise
             return batch.failed(self._explained(error))
+        finally:
+            self.on_calls(batch.calls_s)
 
     def _lock(
         self, conn: Connection[Any], checkpoints: Checkpoints
@@ -228,6 +232,7 @@ class Batches:
 
     def _park(self, conn: Connection[Any], batch: _Batch) -> None:
         for event in batch.set_aside(self.projection):
+            batch.parked += 1
             conn.execute(
                 sql.query("park_event"),
                 (
@@ -257,30 +262,38 @@ class Batches:
                     batch.begun = self.clock()
                     context._batch = matching
                     tracing.handled.set(matching[0] if len(matching) == 1 else None)
-                    with tracing.handling_batch(matching, context, was_parked=batch.was_parked):
+                    with (
+                        batch.timing_failures(self.clock),
+                        tracing.handling_batch(matching, context, was_parked=batch.was_parked),
+                    ):
                         self.handle_batch(matching, context)
                         context.flush()
                         _settle(context)
+                    batch.calls_s.append(self.clock() - batch.begun)
                 batch.index = len(batch.events)
                 return
             handle = self._traced(batch) if tracing.is_on() else self.handle
             is_handled = tracing.handled.set
             wants_all = self.projection.event_types is None and not batch.behind
-            clock = self.clock
-            ends = clock() + self.projection.batch_time.total_seconds()
-            for event in batch.events:
-                now = clock()
-                if now >= ends and batch.index:
-                    break
-                if wants_all or batch.wants(event, self.projection):
-                    batch.begun = now
-                    context._event = event
-                    is_handled(event)
-                    handle(event, context)
-                    # as nearly always: nothing to write, nothing to blame it for
-                    if context._loan is not None or conn.pgconn.transaction_status != INTRANS:
-                        _settle(context)
-                batch.index += 1
+            clock, called = self.clock, batch.calls_s.append
+            now = clock()
+            ends = now + self.projection.batch_time.total_seconds()
+            with batch.timing_failures(clock):
+                for event in batch.events:
+                    if now >= ends and batch.index:
+                        break
+                    if is_wanted := wants_all or batch.wants(event, self.projection):
+                        batch.begun = now
+                        context._event = event
+                        is_handled(event)
+                        handle(event, context)
+                        # as nearly always: nothing to write, nothing to blame it for
+                        if context._loan is not None or conn.pgconn.transaction_status != INTRANS:
+                            _settle(context)
+                    batch.index += 1
+                    now = clock()  # once an event, as it costs as much as the rest of this loop
+                    if is_wanted:
+                        called(now - batch.begun)
             context.flush()
 
     def _traced(self, batch: _Batch) -> Callable[[RecordedEvent, Context], Any]:
@@ -327,7 +340,7 @@ class Batches:
         after = moved(checkpoints, batch.handled(len(checkpoints)))
         if not move(conn, self.service, self.projection.name, checkpoints, after, locked):
             raise TransactionLost(TRANSACTION_ENDED)
-        return Applied(after, batch.index)
+        return Applied(after, batch.index, batch.parked)
 
     def _is_failure(self, error: BaseException, batch: _Batch) -> bool:
         """Whether the event is to blame, or the handler: not so in an outage of this database.
@@ -366,6 +379,10 @@ class _Batch:
     """How many events have been dealt with: the place of the one being handled."""
     begun: float = 0.0
     """When the handler was last called, by the clock; 0: not yet."""
+    calls_s: list[float] = field(default_factory=list)
+    """How long each call has taken, in seconds."""
+    parked: int = 0
+    """Events that were set aside behind others of their entity."""
     is_moving: bool = False
     is_lost: bool = False
     """Whether its connection has been lost."""
@@ -373,6 +390,16 @@ class _Batch:
     """Whether the database has refused a statement, or the commit."""
     behind: frozenset[tuple[str, str | None]] = frozenset()
     """Streams and entities that have parked events: theirs are not handled, but parked as well."""
+
+    @contextmanager
+    def timing_failures(self, clock: Callable[[], float]) -> Iterator[None]:
+        """Times the call that fails, too: it may be the longest one."""
+        try:
+            yield
+        except BaseException:
+            if self.begun:
+                self.calls_s.append(clock() - self.begun)
+            raise
 
     @contextmanager
     def watched(self, conn: Connection[Any]) -> Iterator[None]:

@@ -26,6 +26,8 @@ class Applied:
     checkpoints: Checkpoints
     count: int
     """How many events of the batch were dealt with; fewer than all when its time was up."""
+    parked: int = 0
+    """How many of them were set aside."""
 
 
 @dataclass(frozen=True, slots=True)
