@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eventferry.cli import logs
-from eventferry.cli.call import Call, command, who
+from eventferry.cli.call import Call, command, seconds, who
 from eventferry.cli.logs import LogFileOption, LogLevel, LogLevelOption
 from eventferry.cli.report import WRONG, Problem, Report, Screen, envelope
 
@@ -60,6 +60,15 @@ def add_to(app: typer.Typer) -> None:
         no_payloads: Annotated[
             bool, typer.Option("--no-payloads", help="Show no event's data and metadata.")
         ] = False,
+        refresh_s: Annotated[
+            float | None,
+            typer.Option(
+                "--refresh",
+                metavar="DURATION",
+                parser=seconds,
+                help="How often the stores are asked while somebody looks; 5s by default.",
+            ),
+        ] = None,
         hash_password: Annotated[
             bool,
             typer.Option("--hash-password", help="Ask for a password, print what lets in, end."),
@@ -81,6 +90,7 @@ def add_to(app: typer.Typer) -> None:
         if hash_password:
             return _hashed()
         from eventferry.dashboard.settings import (
+            LOOK_S,
             TOKEN_VARIABLE,
             USERS_VARIABLE,
             Settings,
@@ -98,6 +108,7 @@ def add_to(app: typer.Typer) -> None:
                 user_header=user_header,
                 read_only=read_only,
                 payloads=not no_payloads,
+                look_s=refresh_s or LOOK_S,
             )
         )
         config = call.config()
@@ -136,9 +147,10 @@ def _served(call: Call, config: Config, settings: Settings) -> Report:
         ) from None
     with listener:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        at = settings.url or f"http://{host}:{listener.getsockname()[1]}"
+        bound = listener.getsockname()[1]
+        at = settings.url or f"http://{host}:{bound}"
         if call.json:
-            print(envelope(call.command, Report(data={"url": at})), flush=True)
+            print(envelope(call.command, Report(data={"url": at, "port": bound})), flush=True)
         else:
             Screen(sys.stdout).line(f"the dashboard of {config.service} is at {at}; Ctrl-C ends it")
             sys.stdout.flush()

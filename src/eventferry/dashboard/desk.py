@@ -1,7 +1,7 @@
 """What a dashboard knows: its connections, and one look at everything, which all viewers share.
 
-A look is taken when somebody wants one and the last is older than `LOOK_S`. So it costs the stores
-the same for one open dashboard as for ten, and nothing while none is open.
+A look is taken when somebody wants one and the last is older than `Settings.look_s`. So it costs
+the stores the same for one open dashboard as for ten, and nothing while none is open.
 
 A store that is away is no reason to be away oneself: the look says so, and the pages show what the
 other one knows.
@@ -33,8 +33,6 @@ from eventferry.projection import Projection
 from eventferry.runner import Runner, runners
 from eventferry.status import ProjectionStatus, status
 
-LOOK_S = 5.0
-"""A look is good for so long: about a dozen statements, so less than three a second."""
 AGAIN_S = 10.0
 """After so long, a store that was away is asked again whether it is there."""
 ANSWER_S = 10.0
@@ -162,7 +160,8 @@ class Desk:
     async def look(self, *, fresh: bool = False) -> Look:
         """How everything is: the last look, if it is good enough."""
         async with self._looking:
-            if self._look is None or fresh or time.monotonic() - self._looked_at >= LOOK_S:
+            age = time.monotonic() - self._looked_at
+            if self._look is None or fresh or age >= self.settings.look_s:
                 self._look = await self._taken((self._look.number if self._look else 0) + 1)
                 self._looked_at = time.monotonic()
             return self._look

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from eventferry.dashboard.desk import LOOK_S, Desk, Look
+from eventferry.dashboard.desk import Desk, Look
 
 EVENT = "look"
 
@@ -33,7 +33,7 @@ async def _events(desk: Desk, *, follows: bool) -> AsyncIterator[str]:
     yield "retry: 2000\n\n"
     while not desk.is_closing.is_set():
         try:
-            await asyncio.wait_for(desk.is_closing.wait(), LOOK_S)
+            await asyncio.wait_for(desk.is_closing.wait(), desk.settings.look_s)
             return
         except TimeoutError:
             look = await desk.look()

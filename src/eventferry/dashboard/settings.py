@@ -17,6 +17,8 @@ from eventferry.errors import ConfigurationError
 TOKEN_VARIABLE = "EVENTFERRY_DASHBOARD_TOKEN"  # noqa: S105 - where it is, not what
 USERS_VARIABLE = "EVENTFERRY_DASHBOARD_USERS"
 SHORTEST_TOKEN = 16
+LOOK_S = 5.0
+"""About a dozen statements: less than three a second."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
@@ -38,6 +40,8 @@ class Settings:
     """Whether nothing can be changed."""
     payloads: bool = True
     """Whether the data and metadata of events are shown."""
+    look_s: float = LOOK_S
+    """How often the stores are asked while somebody looks; so old is what is shown, at most."""
 
     @property
     def is_open(self) -> bool:
