@@ -155,7 +155,13 @@ class Parking(Parts):
         async with self.pools.local.connection() as conn:
             await conn.execute(
                 sql.query("record_parked_failure"),
-                (failed.error, failed.traceback, self._name, failed.mark.event_id),
+                (
+                    failed.error,
+                    failed.traceback,
+                    failed.fingerprint,
+                    self._name,
+                    failed.mark.event_id,
+                ),
             )
 
     async def _read(self, parked: Parked) -> RecordedEvent:

@@ -135,6 +135,7 @@ async def _set_aside(
                 recorded.attempts,
                 failed.error,
                 failed.traceback,
+                failed.fingerprint,
             ),
         )
     else:

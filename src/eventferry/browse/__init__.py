@@ -1,4 +1,4 @@
-"""Streams and events for people who look: what there is, page by page, and what belongs together.
+"""Streams, events, failures and deeds for people who look: page by page, and what belongs together.
 
 Reads, and writes nothing. All work is bounded, however large the streams are: pages go by position,
 never by OFFSET; no statement reads a table from end to end, or takes longer than ten seconds. Where
@@ -9,25 +9,47 @@ What is shown is what readers may read: the events up to the horizon, all stream
 together. An event by its id is shown as soon as it is committed.
 """
 
+from eventferry.browse._audit import ActionPage, AuditPlace, action_page
 from eventferry.browse._event import Found, Place, event
+from eventferry.browse._failures import (
+    AlikeFailures,
+    AlikeParked,
+    ParkedPage,
+    ParkedPlace,
+    ParkedSummary,
+    alike_failures,
+    alike_parked,
+    parked_page,
+)
 from eventferry.browse._handling import Handling, Outcome, handled_by
 from eventferry.browse._page import EventSummary, Page, page
 from eventferry.browse._relation import Further, Related, related
 from eventferry.browse._streams import StreamSummary, streams
 
 __all__ = [
+    "ActionPage",
+    "AlikeFailures",
+    "AlikeParked",
+    "AuditPlace",
     "EventSummary",
     "Found",
     "Further",
     "Handling",
     "Outcome",
     "Page",
+    "ParkedPage",
+    "ParkedPlace",
+    "ParkedSummary",
     "Place",
     "Related",
     "StreamSummary",
+    "action_page",
+    "alike_failures",
+    "alike_parked",
     "event",
     "handled_by",
     "page",
+    "parked_page",
     "related",
     "streams",
 ]

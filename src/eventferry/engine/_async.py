@@ -245,8 +245,7 @@ class AsyncBatches:
                     event.type,
                     event.entity_id,
                     0,
-                    None,
-                    None,
+                    *(None, None, None),
                 ),
             )
 

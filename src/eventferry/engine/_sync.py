@@ -243,8 +243,7 @@ class Batches:
                     event.type,
                     event.entity_id,
                     0,
-                    None,
-                    None,
+                    *(None, None, None),
                 ),
             )
 

@@ -12,6 +12,7 @@ from eventferry import logline
 from eventferry.checkpoint import Checkpoints, Mark
 from eventferry.errors import StoreUnavailable
 from eventferry.event import RecordedEvent
+from eventferry.fingerprint import fingerprint
 
 _UNKNOWN: Mapping[str, str | None] = MappingProxyType({})
 
@@ -67,6 +68,11 @@ class Failed:
     """The correlation and the trace of the event, where they are known."""
     trace: str
     """The traceback as it is logged."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What it has in common with failures that are alike."""
+        return fingerprint(self.error, self.traceback)
 
     @property
     def summary(self) -> str:

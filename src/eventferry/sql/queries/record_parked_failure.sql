@@ -1,3 +1,3 @@
--- error, traceback, projection, event id
-UPDATE eventferry.parked_events SET attempts = attempts + 1, error = %s, traceback = %s
+-- error, traceback, fingerprint, projection, event id
+UPDATE eventferry.parked_events SET attempts = attempts + 1, error = %s, traceback = %s, fingerprint = %s
  WHERE projection = %s AND event_id = %s
