@@ -459,7 +459,8 @@ CREATE TABLE eventferry.parked_events (
     attempts integer DEFAULT 0 NOT NULL,
     error text,
     traceback text,
-    parked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    parked_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    fingerprint text
 );
 
 -- Name: projections; Type: TABLE; Schema: eventferry; Owner: -
@@ -702,6 +703,10 @@ ALTER TABLE ONLY streams."users-stream"
 ALTER TABLE ONLY streams."users-stream"
     ADD CONSTRAINT "1.position" PRIMARY KEY ("position");
 
+-- Name: audit_in_time; Type: INDEX; Schema: eventferry; Owner: -
+
+CREATE INDEX audit_in_time ON eventferry.audit USING btree (at, id);
+
 -- Name: audit_of_projection; Type: INDEX; Schema: eventferry; Owner: -
 
 CREATE INDEX audit_of_projection ON eventferry.audit USING btree (service, projection, id);
@@ -709,6 +714,10 @@ CREATE INDEX audit_of_projection ON eventferry.audit USING btree (service, proje
 -- Name: failures_of_projection; Type: INDEX; Schema: eventferry; Owner: -
 
 CREATE INDEX failures_of_projection ON eventferry.failures USING btree (projection, id);
+
+-- Name: parked_alike; Type: INDEX; Schema: eventferry; Owner: -
+
+CREATE INDEX parked_alike ON eventferry.parked_events USING btree (fingerprint, projection, "position", stream) INCLUDE (parked_at);
 
 -- Name: parked_entities; Type: INDEX; Schema: eventferry; Owner: -
 

@@ -37,7 +37,8 @@ async def asked(
 ) -> list[tuple[Any, ...]]:
     """The rows of a statement whose parameters are $1, $2, …"""
     async with numbered_cursor(conn) as cursor:
-        await cursor.execute(statement, parameters)
+        # to plan a branch a stream takes longer than to read: once a connection is enough
+        await cursor.execute(statement, parameters, prepare=True)
         return await cursor.fetchall()
 
 
