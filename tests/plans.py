@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from psycopg import sql
+
+_numbers = count(1)
 
 
 def statements(statement: str, parameters: Sequence[Any] | Mapping[str, Any]) -> list[sql.Composed]:
@@ -24,12 +27,12 @@ def statements(statement: str, parameters: Sequence[Any] | Mapping[str, Any]) ->
         values = list(parameters)
         for number, _ in enumerate(values, 1):
             statement = statement.replace("%s", f"${number}", 1)
+    name = sql.Identifier(f"looked {next(_numbers)}")
     given = sql.SQL(", ").join(map(sql.Literal, values))
     return [
-        sql.SQL("DEALLOCATE ALL").format(),
-        sql.SQL("PREPARE looked AS {}").format(sql.SQL(statement)),  # type: ignore[arg-type,unused-ignore]
-        sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked{}").format(
-            sql.SQL("({})").format(given) if values else sql.SQL("")
+        sql.SQL("PREPARE {} AS {}").format(name, sql.SQL(statement)),  # type: ignore[arg-type,unused-ignore]
+        sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE {}{}").format(
+            name, sql.SQL("({})").format(given) if values else sql.SQL("")
         ),
     ]
 
