@@ -8,7 +8,7 @@
 | `time` | `occurred_at`; absent: the moment of the append |
 | `entityversion` (extension) | `version` |
 | `correlationid`, `causationid` | `metadata`: `correlation_id`, `causation_id` |
-| `traceparent` | `metadata`: `traceparent` |
+| `traceparent`, `tracestate` | `metadata`: the same |
 | `eventferrymetadata` (JSON text) | the rest of `metadata` |
 | whatever of it can't be derived from the above | `metadata["cloudevents"]`, by attribute |
 
@@ -37,6 +37,7 @@ _METADATA_EXTENSIONS = {
     "correlationid": "correlation_id",
     "causationid": "causation_id",
     "traceparent": "traceparent",
+    "tracestate": "tracestate",
 }
 _OTHER_METADATA = "eventferrymetadata"
 # What metadata may not override: it always follows from the event itself.

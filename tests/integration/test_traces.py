@@ -26,6 +26,7 @@ from eventferry import (
     EventIdConflict,
     RecordedEvent,
 )
+from eventferry.testing import ServiceUnderTest
 from tests.blocking import FORMS, SESSIONS, Client, Form, SessionClient
 from tests.conftest import MakeDatabase, MakeService
 from tests.pages import ROOT
@@ -431,6 +432,16 @@ def test_what_any_client_says_of_its_trace_stops_nothing(
     assert contexts(spans.one(f"ferry {STREAM}")) == []
     (event,) = users.local.read(STREAM)
     assert metadata(users, MAILS)[0]["correlation_id"] == str(event.id)
+
+
+def test_crashes_find_no_difference_in_traces(
+    eventferry_service: ServiceUnderTest, spans: Recorded
+) -> None:
+    def handle(event: RecordedEvent, context: Context) -> None:
+        context.append(MAILS, Event("Sent"))
+
+    eventferry_service.create_stream(MAILS)
+    eventferry_service.run_with_crashes(handle, numbered(2))
 
 
 # ---- without

@@ -103,12 +103,15 @@ def test_a_usual_line_needs_nothing_kept() -> None:
 
 
 def test_known_extensions_are_version_and_metadata() -> None:
-    given = parsed(entityversion=5, correlationid="c", causationid="a", traceparent="t")
+    given = parsed(
+        entityversion=5, correlationid="c", causationid="a", traceparent="t", tracestate="s"
+    )
     assert given.version == 5
     assert given.event.metadata == {
         "correlation_id": "c",
         "causation_id": "a",
         "traceparent": "t",
+        "tracestate": "s",
     }
 
 
@@ -290,7 +293,7 @@ first, last = datetime.fromisoformat("0001-01-03"), datetime.fromisoformat("9999
 moments = st.datetimes(first, last, timezones=st.just(UTC))
 zones = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 times = st.datetimes(first, last, timezones=zones).map(datetime.isoformat)
-own = st.sampled_from(["correlation_id", "causation_id", "traceparent", "user"])
+own = st.sampled_from(["correlation_id", "causation_id", "traceparent", "tracestate", "user"])
 metadata = st.dictionaries(own | texts.filter(lambda key: key != "cloudevents"), values, max_size=4)
 extensions = st.sampled_from(
     [
@@ -299,6 +302,7 @@ extensions = st.sampled_from(
         "correlationid",
         "causationid",
         "traceparent",
+        "tracestate",
         "x",
         "cloudevents",
     ]

@@ -262,7 +262,6 @@ class AsyncBatches:
                 if matching := batch.matching(self.projection):
                     batch.begun = self.clock()
                     context._batch = matching
-                    tracing.handled.set(matching[0] if len(matching) == 1 else None)
                     with (
                         batch.timing_failures(self.clock),
                         tracing.handling_batch(matching, context, was_parked=batch.was_parked),

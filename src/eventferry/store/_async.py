@@ -165,6 +165,9 @@ class AsyncEventStore:
         An event whose id is in the stream already, with the same content, is left alone: an
         append may be repeated.
 
+        Metadata says by which event the append is caused, in a handler, and of which trace it is,
+        with OpenTelemetry; unless the events say so themselves.
+
         Args:
             stream: The name of the stream.
             events: One event or many; their order is kept.
