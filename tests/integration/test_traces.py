@@ -13,7 +13,7 @@ from typing import Any, cast
 import psycopg
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, TraceFlags, TraceState
@@ -25,6 +25,7 @@ from eventferry import (
     Event,
     EventIdConflict,
     RecordedEvent,
+    tracing,
 )
 from eventferry.testing import ServiceUnderTest
 from tests.blocking import FORMS, SESSIONS, Client, Form, SessionClient
@@ -43,7 +44,7 @@ class Recorded:
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
+        self.provider = TracerProvider(span_limits=SpanLimits(max_links=1000))
         self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
 
     def __call__(self, name: str) -> list[ReadableSpan]:
@@ -485,4 +486,5 @@ def test_an_sdk_that_is_switched_off_records_nothing(
     users.append(STREAM, numbered(1))
     users.run("reader")
     assert seen == [trace.INVALID_SPAN]
+    assert not tracing.is_on()
     assert metadata(users) == [{}]
