@@ -53,6 +53,6 @@ def port_of(process: subprocess.Popen[str]) -> int:
     """Where a process that was started with `--http …:0` listens, as its log says."""
     assert process.stderr is not None
     for line in process.stderr:
-        if found := re.search(r"answering /livez and /readyz at port (\d+)", line):
+        if found := re.search(r"answering /livez, /readyz and /metrics at port (\d+)", line):
             return int(found[1])
     raise AssertionError("it has ended, and not said where it listens")

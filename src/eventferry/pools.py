@@ -7,7 +7,9 @@ Opened with the schema checked, closed together; nothing is left behind.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextlib import AsyncExitStack
+from copy import copy
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -104,6 +106,12 @@ class Pools:
     def shown(self, environment: str) -> str:
         """What messages call the store of an environment."""
         return shown(self._url(environment), environment)
+
+    def only(self, environments: Collection[str]) -> Self:
+        """The same connections to some of the stores, for who looks while another one is away."""
+        some = copy(self)
+        some.opened = {name: pool for name, pool in self.opened.items() if name in environments}
+        return some
 
     async def renew(self) -> None:
         """Gives up all connections, as after an outage any of them may be broken, or frozen."""

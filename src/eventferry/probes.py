@@ -50,6 +50,11 @@ def routes(health: Health) -> Routes:
     }
 
 
+def nothing(hint: str) -> Answer:
+    """A path that has nothing to say, and why."""
+    return _json(HTTPStatus.NOT_FOUND, {"reason": hint})
+
+
 def _probed(health: Health, ask: Callable[[], Verdict]) -> Answer:
     verdict = ask()
     return _json(

@@ -64,6 +64,8 @@ class Worker:
     """Whether somebody has asked all processes of the service to end."""
     started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the stores have answered, and know what runs here."""
+    pools: Pools | None = None
+    """Its connections, while it runs."""
     _presence: Presence | None = None
     _wake: dict[str, asyncio.Event] = field(default_factory=dict)
     _journals: dict[str, Journal] = field(default_factory=dict)
@@ -266,6 +268,7 @@ class Worker:
         return Pools(self.config, size=_pool_size(self.concurrency))
 
     def _present(self, pools: Pools, *, lasts: bool = True) -> Presence:
+        self.pools = pools
         self._presence = Presence(
             pools=pools,
             projections=self.projections,

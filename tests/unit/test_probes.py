@@ -180,6 +180,6 @@ def test_an_address_that_is_not_to_be_had_is_said() -> None:
     for host in ("192.0.2.1", "no-such-host.invalid"):
         with (
             pytest.raises(typer.BadParameter, match=f"can't listen at port 80 of {host}: "),
-            serving((host, 80), Health()),
+            serving((host, 80), dict),
         ):
             pass

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +17,7 @@ from eventferry.cli.control import add_stop
 from eventferry.cli.controlling import wrong_kind
 from eventferry.cli.logs import LogFileOption, LogLevel, LogLevelOption
 from eventferry.cli.report import FAILED, WRONG, Problem, Report, Screen
-from eventferry.cli.serving import Address, HttpOption, serving
+from eventferry.cli.serving import Address, HttpOption, routes_of, serving
 from eventferry.ended import way_out
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ async def _run(
     stop_on_signals(on_signal)
     if for_s is not None:
         asyncio.get_running_loop().call_later(for_s, worker.stop)
-    with serving(http, worker.health):  # by now, a signal ends us as it should
+    with serving(http, partial(routes_of, worker)):  # by now, a signal ends us as it should
         async with worker.health.beating():
             if until_idle:
                 await worker.run_until_idle()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from eventferry.health import Health
+    from eventferry.ended import Ended
+    from eventferry.probes import Answer, Routes
+    from eventferry.projection import Projection
+    from eventferry.worker import Worker
 
 log = logging.getLogger("eventferry.cli")
 
@@ -37,14 +41,14 @@ HttpOption = Annotated[
         OPTION,
         metavar="[HOST:]PORT",
         parser=address,
-        help="Answer /livez and /readyz there; 8080 is on all interfaces.",
+        help="Answer /livez, /readyz and /metrics there; 8080 is on all interfaces.",
         show_default=False,
     ),
 ]
 
 
 @contextmanager
-def serving(at: Address | None, health: Health) -> Iterator[None]:
+def serving(at: Address | None, routes: Callable[[], Routes]) -> Iterator[None]:
     """Answers while the block runs, if it is asked to.
 
     Raises:
@@ -53,11 +57,11 @@ def serving(at: Address | None, health: Health) -> Iterator[None]:
     if at is None:
         yield
         return
-    from eventferry.probes import Server, routes
+    from eventferry.probes import Server
 
     host, port = at
     try:
-        server = Server(host, port, routes(health))
+        server = Server(host, port, routes())
     except OSError as error:
         where = f"port {port} of {host or 'all interfaces'}"
         raise typer.BadParameter(
@@ -65,5 +69,39 @@ def serving(at: Address | None, health: Health) -> Iterator[None]:
             param_hint=OPTION,
         ) from None
     with server:
-        log.info("answering /livez and /readyz at port %d of %s", server.port, host or "all")
+        where = host or "all"
+        log.info("answering /livez, /readyz and /metrics at port %d of %s", server.port, where)
         yield
+
+
+def routes_of(worker: Worker) -> Routes:
+    """What a worker answers; to be asked before it runs, by the loop that runs it."""
+    from eventferry.probes import routes
+
+    return {**routes(worker.health), "/metrics": _metrics(worker)}
+
+
+def _metrics(worker: Worker) -> Callable[[], Answer]:
+    """What tells Prometheus of all runs from now on."""
+    from eventferry import probes
+
+    try:
+        from eventferry.metrics import Scrape, Totals, look
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        return lambda: probes.nothing("metrics need an extra: pip install 'eventferry[prometheus]'")
+
+    totals, tell = Totals(worker.config.service, worker.projections), worker.on_ended
+
+    def ended(projection: Projection, ended: Ended) -> None:
+        tell(projection, ended)
+        totals.ended(projection, ended)
+
+    worker.on_ended = ended
+    return Scrape(
+        asyncio.get_running_loop(),
+        lambda: look(worker.pools, worker.projections) if worker.pools else None,
+        totals,
+        worker.health,
+    )
