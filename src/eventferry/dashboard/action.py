@@ -6,19 +6,25 @@ POST /do/retry/NAME   runs the line, and goes back to the projection
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from eventferry.dashboard.access import is_own_form
 from eventferry.dashboard.desk import Desk
-from eventferry.dashboard.line import Line
+from eventferry.dashboard.line import BLANK, Line
 from eventferry.dashboard.page import Page, Wrong, failed, html
 from eventferry.errors import UnknownProjection
+from eventferry.status import ProjectionStatus
+
+Said = Mapping[str, Sequence[str]]
+"""What the user has said, by field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +37,48 @@ class Field:
     required: bool = False
     choices: tuple[tuple[str, str], ...] = ()
     """What can be said, and what it means."""
+    number: str | None = None
+    """The choice with which a number is said, in a field of that name."""
     is_flag: bool = False
     is_given: bool = False
     """Whether the page that has asked says it, and the user does not."""
+    is_many: bool = False
+    """Whether it can be said of several."""
+
+    def options(self, said: Said, blank: str | None = None) -> list[str]:
+        """Its part of the command line.
+
+        Args:
+            said: What the user has said.
+            blank: Stands for what is missing; None: it must not.
+
+        Raises:
+            Wrong: it is missing, or can't be.
+        """
+        values = [value for value in said.get(self.name, ()) if value]
+        if self.required and not values:
+            if blank is None:
+                raise Wrong(f"{self.label} is missing; say it, for those who will ask")
+            values = [blank]
+        if len(values) > 1 and not self.is_many:
+            raise Wrong(f"{self.label}: expected one, not {len(values)}")
+        if self.is_flag:
+            return [f"--{self.name}"] if values else []
+        meant = [self._meant(value, said, blank) for value in values]
+        return [part for value in meant for part in (f"--{self.name}", value)]
+
+    def _meant(self, value: str, said: Said, blank: str | None) -> str:
+        if self.choices and value not in dict(self.choices):
+            known = ", ".join(choice for choice, _ in self.choices)
+            raise Wrong(f"{self.label}: expected one of {known}, not {value!r}")
+        if self.number is None or value != self.number:
+            return value
+        number = "".join(said.get(self.number, ()))
+        if not number and blank is not None:
+            return blank
+        if not (number.isascii() and number.isdigit()):
+            raise Wrong(f"{self.number}: expected a number such as 1200, not {number!r}")
+        return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,25 +99,37 @@ class Action:
     is_final: bool = False
     """Whether it can't be undone."""
 
-    def line(self, projection: str, said: Mapping[str, str]) -> Line:
-        """The command line.
+    def line(self, projection: str, said: Said, blank: str | None = None) -> Line:
+        """The command line; `blank` stands for what is missing.
 
         Raises:
-            Wrong: something is missing, or can't be.
+            Wrong: something is missing, where there is no blank, or can't be.
         """
-        options: list[str] = []
-        for field in self.fields:
-            value = said.get(field.name, "").strip()
-            if field.required and not value:
-                raise Wrong(f"{field.label} is missing; say it, for those who will ask")
-            if field.choices and value and value not in dict(field.choices):
-                known = ", ".join(choice for choice, _ in field.choices)
-                raise Wrong(f"{field.label}: expected one of {known}, not {value!r}")
-            if value:
-                options += [f"--{field.name}"] if field.is_flag else [f"--{field.name}", value]
-        if self.exactly_one and sum(bool(said.get(n, "").strip()) for n in self.exactly_one) != 1:
+        options = [part for field in self.fields for part in field.options(said, blank)]
+        if self.exactly_one and sum(any(said.get(n, ())) for n in self.exactly_one) != 1:
             raise Wrong(f"say which: one of {', '.join(self.exactly_one)}")
         return Line(("projections", self.name, projection, *options, *self.always))
+
+    def planned(self, projection: str, said: Said) -> Line | None:
+        """The line whose consequences are shown before; None: nothing is, or it is not complete."""
+        if not self.has_plan:
+            return None
+        try:
+            return self.line(projection, {**said, "reason": ()})
+        except Wrong:
+            return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Button:
+    """An action on a projection as it is now."""
+
+    action: Action
+    said: Mapping[str, str]
+    line: Line
+    """As it is before the user has said anything."""
+    is_first: bool = False
+    """Whether it is what most want now."""
 
 
 REASON = Field(name="reason", label="Reason", required=True)
@@ -118,7 +175,9 @@ ACTIONS = {
                             "last-common",
                             "at the last event that it has read, and that is still there",
                         ),
+                        ("position", "behind this position:"),
                     ),
+                    number="position",
                 ),
                 Field(name="stop", label="Even if somebody runs it: end that run", is_flag=True),
                 WHY,
@@ -132,7 +191,7 @@ ACTIONS = {
             label="Unpark",
             question="Hand what is parked to the handler again, in order. What fails stays parked.",
             fields=(
-                Field(name="event", label="Event", is_given=True),
+                Field(name="event", label="Event", is_given=True, is_many=True),
                 Field(name="entity", label="Entity", is_given=True),
                 Field(name="error", label="Error", is_given=True),
                 Field(name="all", label="All parked events", is_flag=True, is_given=True),
@@ -142,6 +201,43 @@ ACTIONS = {
         ),
     )
 }
+
+
+def fitting(status: ProjectionStatus) -> list[Button]:
+    """What can be done to a projection as it is."""
+    failure = status.failure
+    stands = status.state in ("failed", "retrying")
+    fails_at = failure and failure.event_id and status.kind == "consuming"
+    parks = status.parked and status.state not in ("paused", "deleted")
+    offered: list[tuple[str, Mapping[str, str], bool]] = [
+        ("retry", {}, stands),
+        ("resume", {}, status.state == "paused"),
+        ("unpark", {"all": "yes"}, bool(parks)),
+        (
+            "skip",
+            {"event": str(failure and failure.event_id)},
+            bool(fails_at) and (stands or status.state == "paused"),
+        ),
+        ("pause", {}, status.state not in ("paused", "deleted")),
+        ("reset", {}, True),
+    ]
+    return [
+        _button(ACTIONS[name], status.name, said, is_first=name in ("retry", "resume"))
+        for name, said, is_offered in offered
+        if is_offered
+    ]
+
+
+def _button(action: Action, projection: str, said: Mapping[str, str], *, is_first: bool) -> Button:
+    given = _chosen(action, {name: [value] for name, value in said.items()})
+    line = action.line(projection, given, BLANK)
+    return Button(action=action, said=said, line=line, is_first=is_first)
+
+
+def _chosen(action: Action, said: Said) -> dict[str, Sequence[str]]:
+    """What is said, and the first choice where nothing is."""
+    first = {f.name: [f.choices[0][0]] for f in action.fields if f.choices}
+    return {**first, **{name: values for name, values in said.items() if any(values)}}
 
 
 def routes() -> list[Route]:
@@ -159,20 +255,36 @@ async def do(request: Request) -> Response:
     if desk.settings.read_only:
         refusal = "this dashboard was started with --read-only: nothing can be changed here"
         return await html(desk, request, failed(403, refusal))
-    if request.method == "GET":
-        return await html(desk, request, await _question(desk, action, name, request))
-    form = {key: str(value) for key, value in (await request.form()).items()}
-    if not is_own_form(request, form):
-        refusal = "this form is from an earlier session: go back, load the page again, repeat it"
-        return await html(desk, request, failed(403, refusal))
     try:
-        line = action.line(name, form)
+        if request.method == "GET":
+            page = await _question(desk, action, name, _values(request.query_params), request)
+            return await html(desk, request, page)
+        return await _answered(desk, action, name, request)
     except Wrong as error:
         return await html(desk, request, failed(400, str(error)))
-    said = await desk.lines.run(line, request.scope["user_name"])
+
+
+async def _answered(desk: Desk, action: Action, name: str, request: Request) -> Response:
+    """Runs the line, and leads back with what it has said.
+
+    Raises:
+        Wrong: something is missing, or can't be.
+    """
+    async with request.form() as form:
+        if not is_own_form(request, form):
+            refusal = (
+                "this form is from an earlier session: go back, load the page again, repeat it"
+            )
+            return await html(desk, request, failed(403, refusal))
+        said = _values(form)
+    line, planned = action.line(name, said), action.planned(name, said)
+    if planned is not None and said.get("planned") != [str(planned)]:
+        # another one has been chosen since: its consequences are shown first, too
+        return await html(desk, request, await _question(desk, action, name, said, request))
+    done = await desk.lines.run(line, request.scope["user_name"])
     await desk.look(fresh=True)
-    request.session["flash"] = {"line": str(line), "text": said.text[:2000], "is_ok": said.is_ok}
-    return RedirectResponse(desk.settings.root_path + _back(form, name), 303)
+    request.session["flash"] = {"line": str(line), "text": done.text[:2000], "is_ok": done.is_ok}
+    return RedirectResponse(desk.settings.root_path + _back(said, name), 303)
 
 
 def _asked(desk: Desk, request: Request) -> tuple[Action, str]:
@@ -182,26 +294,35 @@ def _asked(desk: Desk, request: Request) -> tuple[Action, str]:
     return action, desk.projection(request.path_params["name"]).name
 
 
-async def _question(desk: Desk, action: Action, name: str, request: Request) -> Page:
+def _values(pairs: ImmutableMultiDict[str, Any]) -> dict[str, Sequence[str]]:
+    return {key: [str(value).strip() for value in pairs.getlist(key)] for key in pairs}
+
+
+async def _question(desk: Desk, action: Action, name: str, said: Said, request: Request) -> Page:
     """What would be done, and what would come of it."""
-    said = dict(request.query_params)
-    for field in action.fields:
-        if field.choices:
-            said.setdefault(field.name, field.choices[0][0])
-    missing = {f.name: "…" for f in action.fields if f.required and not said.get(f.name)}
-    line, plan = action.line(name, {**said, **missing}), None
-    if action.has_plan:
-        plan = await desk.lines.run(line, request.scope["user_name"], "--dry-run")
+    said = _chosen(action, said)
+    line, planned = action.line(name, said, BLANK), action.planned(name, said)
+    plan = None
+    if planned is not None:
+        plan = await desk.lines.run(planned, request.scope["user_name"], "--dry-run")
     return Page(
         template="action.html",
         title=f"{action.label}: {name}",
-        data={"action": action, "name": name, "said": said, "line": str(line), "plan": plan},
+        data={
+            "action": action,
+            "name": name,
+            "said": said,
+            "line": str(line),
+            "planned": str(planned),
+            "plan": plan,
+            "back": _back(said, name),
+        },
         is_live=False,
     )
 
 
-def _back(form: Mapping[str, str], name: str) -> str:
+def _back(said: Said, name: str) -> str:
     """Where the user came from, if that is a page of ours."""
-    back = form.get("back", "")
+    back = "".join(said.get("back", ()))
     is_path = back.startswith("/") and not back.startswith("//") and not urlsplit(back).netloc
     return back if is_path and "\\" not in back else f"/projections/{name}"

@@ -26,12 +26,15 @@ from eventferry.dashboard.live import live
 from eventferry.dashboard.overview import overview
 from eventferry.dashboard.page import PACKAGE, Page, failed, html
 from eventferry.dashboard.page import routes as pages
+from eventferry.dashboard.projections import projection, projections
 
 OPEN_TO_ALL = ("/static/", "/login", "/livez")
 FOR_PROGRAMS = ("/api/", "/metrics", "/live")
 
 PAGES = {
     "/": overview,
+    "/projections": projections,
+    "/projections/{name}": projection,
 }
 
 

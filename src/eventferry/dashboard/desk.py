@@ -105,8 +105,9 @@ class Desk:
     _looked_at: float = 0.0
 
     async def close(self) -> None:
-        """Closes the connections."""
+        """Closes the connections, and interrupts what goes on."""
         self.is_closing.set()
+        await self.lines.close()
         if self._pools is not None:
             await self._pools.__aexit__(None, None, None)
 

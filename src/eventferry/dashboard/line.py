@@ -2,6 +2,10 @@
 
 Runs in a process of its own, so that handlers are those of the newest code, and that nothing is
 done here in another way than on a terminal. It goes by the user's name, for the audit.
+
+One line runs once at a time: who presses the button again waits for the same one. When the
+dashboard ends, its lines are interrupted, as Ctrl-C does on a terminal: each step of theirs is a
+transaction, so what is done stays, and nothing is half done.
 """
 
 from __future__ import annotations
@@ -10,6 +14,8 @@ import asyncio
 import logging
 import os
 import shlex
+import signal
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +25,10 @@ log = logging.getLogger("eventferry.dashboard")
 
 WAIT_S = 25.0
 """Who has pressed a button waits so long for what comes of it; proxies give up after 30 s."""
+END_S = 5.0
+"""Lines that have not ended by then, when the dashboard ends, are killed."""
+BLANK = "…"
+"""What is not said yet, in a line that is shown."""
 USER_VARIABLE = "EVENTFERRY_USER"
 
 
@@ -38,7 +48,9 @@ class Line:
     arguments: tuple[str, ...]
 
     def __str__(self) -> str:
-        return shlex.join(["eventferry", *self.arguments])
+        return " ".join(
+            ["eventferry", *(a if a == BLANK else shlex.quote(a) for a in self.arguments)]
+        )
 
 
 @dataclass(slots=True)
@@ -47,13 +59,17 @@ class Lines:
 
     config_path: Path
     folder: Path
-    _running: set[asyncio.Task[Said]] = field(default_factory=set)
+    _running: dict[tuple[str, ...], asyncio.Task[Said]] = field(default_factory=dict)
+    _processes: set[asyncio.subprocess.Process] = field(default_factory=set)
 
     async def run(self, line: Line, user: str, *options: str) -> Said:
         """What it says; or that it goes on, if it takes long."""
-        task = asyncio.create_task(self._ended(line, user, options), name=str(line))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        arguments = (*line.arguments, *options)
+        task = self._running.get(arguments)
+        if task is None:
+            task = asyncio.create_task(self._ended(line, user, arguments), name=str(line))
+            self._running[arguments] = task
+            task.add_done_callback(lambda _: self._running.pop(arguments))
         done, _ = await asyncio.wait({task}, timeout=WAIT_S)
         if done:
             return task.result()
@@ -62,11 +78,21 @@ class Lines:
         )
         return Said(is_ok=True, text=text, is_over=False)
 
-    async def _ended(self, line: Line, user: str, options: tuple[str, ...]) -> Said:
+    async def close(self) -> None:
+        """Interrupts those that go on."""
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=END_S)
+        for process in self._processes:
+            with suppress(ProcessLookupError):
+                process.kill()
+
+    async def _ended(self, line: Line, user: str, arguments: tuple[str, ...]) -> Said:
         process = await asyncio.create_subprocess_exec(
             *framework.current().program,
-            *line.arguments,
-            *options,
+            *arguments,
             "--config",
             str(self.config_path),
             cwd=self.folder,
@@ -74,8 +100,13 @@ class Lines:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C ends the dashboard, and that its lines
         )
-        output, _ = await process.communicate()
+        self._processes.add(process)
+        try:
+            output, _ = await process.communicate()
+        finally:
+            self._processes.discard(process)
         said = Said(is_ok=process.returncode == 0, text=output.decode(errors="replace").strip())
         log.info("%s: %s ended with code %s: %s", user, line, process.returncode, said.text)
         return said

@@ -43,19 +43,59 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   }
 });
 
+async function fetched(address) {
+  const answer = await fetch(address, { headers: { "HX-Request": "true" } });
+  return new DOMParser().parseFromString(await answer.text(), "text/html");
+}
+
+// What a line would do is asked of the line itself: that takes a moment.
 async function ask(link) {
-  const answer = await fetch(link.href, { headers: { "HX-Request": "true" } });
-  const found = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const content = found.getElementById("question") || found.querySelector("main > *");
+  const waiting = document.createElement("p");
+  waiting.className = "card";
+  waiting.textContent = `${link.textContent.trim()} …`;
+  dialog().replaceChildren(waiting);
+  dialog().showModal();
+  const found = await fetched(link.href).catch(() => null);
+  const content = found?.getElementById("question") || found?.querySelector("main > *");
+  if (!waiting.isConnected || !dialog().open) return;
   if (!content) {
     location.href = link.href;
     return;
   }
   dialog().replaceChildren(content);
-  htmx.process(dialog());
-  dialog().showModal();
-  dialog().querySelector("input:not([type=hidden]), button")?.focus();
+  dialog().querySelector("input:not([type=hidden]), button, a")?.focus();
 }
+
+let asked = 0;
+async function replan(form) {
+  const number = ++asked;
+  const said = new URLSearchParams(new FormData(form));
+  for (const own of ["form", "planned"]) said.delete(own);
+  const plan = form.querySelector(".plan");
+  plan?.setAttribute("aria-busy", "true");
+  const found = await fetched(`${form.getAttribute("action")}?${said}`).catch(() => null);
+  if (number !== asked || !found) return;
+  plan?.removeAttribute("aria-busy");
+  const question = found.getElementById("question");
+  if (!question) {
+    plan?.querySelector("pre, p").replaceWith(found.querySelector("main p") || "");
+    return;
+  }
+  for (const part of [".plan", ".line"]) {
+    if (form.querySelector(part)) form.querySelector(part).replaceWith(question.querySelector(part));
+  }
+  form.elements.planned.value = question.querySelector("[name=planned]").value;
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches?.("[data-replan]")) replan(event.target.form);
+});
+
+// What has been unfolded stays so when the page is brought up to date.
+Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+
+// Who comes back to a page sees it as it is now, with buttons that can be pressed.
+addEventListener("pageshow", (event) => event.persisted && location.reload());
 
 document.addEventListener("click", (event) => {
   const at = (selector) => event.target.closest?.(selector);
@@ -91,6 +131,8 @@ document.addEventListener("submit", (event) => {
 
 // The line beside a button, as it is with what has been filled in.
 document.addEventListener("input", (event) => {
+  const chosen = document.getElementById(event.target.dataset?.chooses);
+  if (chosen) chosen.checked = true;
   const field = event.target.closest?.("[data-option]");
   const code = field?.form.querySelector(".line code");
   if (!code) return;
