@@ -512,7 +512,8 @@ CREATE TABLE eventferry.reports (
     behind_s double precision,
     error text,
     version text NOT NULL,
-    reported_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    reported_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    rate double precision
 );
 
 -- Name: runners; Type: TABLE; Schema: eventferry; Owner: -

@@ -332,5 +332,6 @@ def _said(found: ProjectionStatus) -> dict[str, Any]:
         "state": found.state,
         "lag": found.lag,
         "behind_s": found.behind_s,
+        "rate": round(found.rate, 1),
         "error": error,
     }

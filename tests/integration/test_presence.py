@@ -311,6 +311,8 @@ def test_short_runs_count_and_report_too(make_service: Any) -> None:
         "reader": ("consuming", [STREAM], None, "failed", 3, "ValueError: a bug"),
     }
     assert query(users.local_url, "SELECT pid FROM eventferry.runners") == []
+    rates = query(users.shared_url, "SELECT projection FROM eventferry.reports WHERE rate > 0")
+    assert sorted(rates) == [("ferry",), ("reader",)]
 
 
 def test_a_worker_reports_what_changes(make_service: Any, monkeypatch: pytest.MonkeyPatch) -> None:

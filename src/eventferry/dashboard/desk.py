@@ -54,6 +54,8 @@ class Report:
     state: str
     lag: int | None
     behind_s: float | None
+    rate: float | None
+    """Events a second; None: its code is too old to say so."""
     error: str | None
     version: str
     age_s: float

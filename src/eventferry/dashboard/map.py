@@ -23,6 +23,8 @@ MANY = 80
 """A larger map shows what this service has to do with, unless all is asked for."""
 SILENT_S = 180.0
 """Of whom nobody has said anything for so long, nobody knows how he is."""
+FRESH_S = 30.0
+"""An older report says no rate: while there is one, they come every ten seconds."""
 
 Key = tuple[str, str, str]
 """What kind, whose, its name."""
@@ -42,7 +44,7 @@ class Flow:
     lag: int | None
     behind_s: float | None
     rate: float | None
-    """Events a second; None: only its own service knows."""
+    """Events a second; None: it is not known."""
     error: str | None
     is_own: bool
     is_silent: bool
@@ -137,7 +139,7 @@ def _reported(report: Report) -> Flow:
         state=report.state,
         lag=report.lag,
         behind_s=report.behind_s,
-        rate=None,
+        rate=report.rate if report.age_s <= FRESH_S else None,
         error=report.error,
         is_own=False,
         is_silent=report.age_s > SILENT_S,
@@ -186,7 +188,7 @@ def _columns(found: Sequence[Flow]) -> list[list[Key]]:
     """Who stands in which column, in which order."""
     columns: list[dict[Key, None]] = [{} for _ in COLUMNS]
     joined: dict[Key, set[Key]] = {}
-    for flow in sorted(found, key=lambda f: (not f.is_own, f.service, f.kind, f.name)):
+    for flow in sorted(found, key=lambda f: (not f.is_own, f.service, f.shared_stream is None, f.name)):
         column = 1 if flow.environment == "local" else 3
         columns[column][flow.key] = None
         for source in flow.sources:
