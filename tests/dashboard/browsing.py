@@ -30,7 +30,8 @@ SHIFTS = """
     window.shifts = [];
     new PerformanceObserver((list) => {
         for (const entry of list.getEntries()) {
-            const sources = entry.sources.map(({ node }) => node?.outerHTML?.slice(0, 200));
+            const sources = entry.sources.map(({ node }) =>
+                (node?.outerHTML || node?.parentElement?.outerHTML || "gone").slice(0, 200));
             window.shifts.push({ value: entry.value, sources });
         }
     }).observe({ type: "layout-shift", buffered: true });

@@ -42,9 +42,14 @@ class Access:
     _hasher: PasswordHasher = field(default_factory=PasswordHasher)
     _known: dict[bytes, str] = field(default_factory=dict)
     """Digests of passwords that were right: a program sends its with every request."""
+    _nobody: str = field(init=False)
+    """A hash that no password has."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One password at a time: each costs memory and CPU on purpose."""
     _pepper: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+
+    def __post_init__(self) -> None:
+        self._nobody = self._hasher.hash(secrets.token_hex())
 
     @property
     def secret(self) -> str:
@@ -83,11 +88,14 @@ class Access:
 
     async def _verified(self, name: str, password: str) -> str | None:
         token = self.settings.token
-        if token and hmac.compare_digest(password.encode(), token.encode()):
-            return name or BY_TOKEN
-        hashed = self.settings.users.get(name)
-        if hashed is None:
+        if not name.isprintable():  # it is written to the audit
             return None
+        if token and hmac.compare_digest(password.encode(), token.encode()):
+            return name.strip() or BY_TOKEN
+        if not self.settings.users:
+            return None
+        # who is unknown costs as much as who is known: so nobody learns which names there are
+        hashed = self.settings.users.get(name, self._nobody)
         digest = hmac.digest(self._pepper, f"{name}\n{password}".encode(), "sha256")
         if digest not in self._known:
             async with self._turn:

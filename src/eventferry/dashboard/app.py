@@ -126,10 +126,15 @@ class _Entrance:
             return PlainTextResponse(text + "\n", HTTPStatus.UNAUTHORIZED)
         if path.startswith(FOR_PROGRAMS) or request.method != "GET":
             error = "log in: send Authorization: Bearer with the token, or Basic with a user's name"
-            headers = {"WWW-Authenticate": "Bearer" if settings.token else "Basic"}
+            # to Basic a browser would open a window of its own, over a page that follows live
+            is_basic = settings.users and not path.startswith("/live")
+            headers = {"WWW-Authenticate": "Basic" if is_basic else "Bearer"}
             return JSONResponse({"error": error}, HTTPStatus.UNAUTHORIZED, headers)
         query = f"?{request.url.query}" if request.url.query else ""
-        return RedirectResponse(f"{settings.root_path}/login?next={quote(path + query)}", 303)
+        login = f"{settings.root_path}/login?next={quote(path + query)}"
+        if "hx-request" in request.headers:  # not in the middle of an open page
+            return Response(headers={"HX-Redirect": login})
+        return RedirectResponse(login, 303)
 
 
 class _Static(StaticFiles):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -12,6 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from eventferry.dashboard.settings import Settings
 
 READING = ("GET", "HEAD")
+OWN = ("same-origin", "none")
+"""A page of ours, or the person himself, by the address bar."""
+LARGEST = 1_000_000
 HEADERS = {
     # nothing inline, nothing from elsewhere, in nobody's frame
     "Content-Security-Policy": (
@@ -56,22 +59,44 @@ class Guard:
 def refused(method: str, headers: Headers, settings: Settings) -> str | None:
     """Why a request is not answered; None: it is.
 
-    A write has to come from a page of the same origin: browsers say so by Sec-Fetch-Site, older
-    ones by Origin. Programs send neither, and have no cookies that could be misused.
+    Another site's page may link to one of ours, and no more: neither fetch one nor write. Browsers
+    say so by Sec-Fetch-Site, older ones and those without HTTPS by Origin. Programs send neither,
+    and have no cookies that could be misused.
     """
     host = headers.get("host", "")
     names = settings.host_names
-    if names is not None and (urlsplit(f"//{host}").hostname or "") not in names:
+    if names is not None and _at(f"//{host}").hostname not in names:
         return (
             f"this dashboard does not answer under the name {host!r}. Behind a proxy, start it "
             "with --url and the address that people use"
         )
+    site = headers.get("sec-fetch-site", "none")
     if method in READING:
-        return None
-    site = headers.get("sec-fetch-site")
-    if site is not None and site != "same-origin":
-        return f"a change has to come from a page of the dashboard, not from {site}"
-    origin = headers.get("origin")
-    if site is None and origin is not None and urlsplit(origin).netloc != host:
-        return f"a change has to come from a page of the dashboard, not from {origin}"
+        if site in OWN or headers.get("sec-fetch-dest") == "document":
+            return None
+        return f"a page of the dashboard can be linked to, but not be fetched from {site}"
+    if (sender := _stranger(headers, settings)) is not None:
+        return f"a change has to come from a page of the dashboard, not from {sender}"
+    if "transfer-encoding" in headers or int(headers.get("content-length", "0")) > LARGEST:
+        return f"a form has a Content-Length, of at most {LARGEST} bytes"
     return None
+
+
+def _stranger(headers: Headers, settings: Settings) -> str | None:
+    """Where a write comes from, if it is not one of our pages."""
+    if site := headers.get("sec-fetch-site"):
+        return None if site == "same-origin" else site
+    origin = headers.get("origin")
+    if origin is None:
+        return None
+    sender = _at(origin).netloc
+    is_own = sender and sender in (headers.get("host"), _at(settings.url or "").netloc)
+    return None if is_own else origin
+
+
+def _at(address: str) -> SplitResult:
+    """Its parts; none, if it is no address."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return urlsplit("")

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from eventferry.dashboard.desk import Desk, Look
+from eventferry.dashboard.map import SILENT_S
 
 EVENT = "look"
 
@@ -48,6 +49,6 @@ def _gist(look: Look) -> Any:
     """What of a look is shown."""
     own = [(p, p.lag) for p in look.projections]
     others = [
-        (r.service, r.projection, r.state, r.lag, r.error, r.age_s > 120) for r in look.reports
+        (r.service, r.projection, r.state, r.lag, r.error, r.age_s > SILENT_S) for r in look.reports
     ]
     return own, others, [(r.id, r.is_alive, r.asked_at) for r in look.runners], look.away

@@ -73,12 +73,13 @@ class Settings:
         """The names under which it answers; None: any.
 
         Where nobody has to log in, another site's page could otherwise reach it by a name of its
-        own that leads here (DNS rebinding).
+        own that leads here (DNS rebinding). Elsewhere it would bring no cookie along; probes and
+        Prometheus come by addresses that nobody knows before.
         """
+        if not self.is_open:
+            return None
         own = urlsplit(self.url).hostname if self.url else None
-        if self.is_open:
-            return frozenset({*LOOPBACK_NAMES, self.host, *([own] if own else [])})
-        return frozenset({own, *LOOPBACK_NAMES}) if own else None
+        return frozenset({*LOOPBACK_NAMES, self.host, *([own] if own else [])})
 
 
 def checked(settings: Settings) -> Settings:
@@ -119,7 +120,10 @@ def _credentials(settings: Settings) -> list[str]:
 def _url(settings: Settings) -> list[str]:
     if settings.url is None:
         return []
-    parts = urlsplit(settings.url)
+    try:
+        parts = urlsplit(settings.url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment):
         return []
     return [f"--url must be a URL such as https://ops.example.org/ferry, not {settings.url!r}"]
