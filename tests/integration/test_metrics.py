@@ -24,6 +24,7 @@ from tests.conftest import MakeDatabase
 from tests.databases import Databases
 from tests.environment import REPOSITORY
 from tests.probing import ask, port_of, until_said
+from tests.promql import TARGETS, asked
 from tests.waiting import PATIENCE_S, until
 
 ANY_PORT = ("--http", "127.0.0.1:0")
@@ -90,6 +91,19 @@ def documented() -> dict[str, tuple[str, set[str]]]:
     return {name: (kind, set(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
 
+def require_told(found: Scraped) -> None:
+    """All that the alerts and the dashboard of `deploy/` ask for."""
+    for one in asked():
+        for name, wanted in one.selectors.items():
+            labels = [dict(its) for sample, its in found.samples if sample == name]
+            assert labels, f"{one.who}: nobody tells {name}"
+            unknown = (one.labels | set(wanted)) - TARGETS - set(labels[0])
+            assert not unknown, f"{one.who}: {name} has no {unknown}"
+            for label, value in wanted.items():
+                said = {its[label] for its in labels}
+                assert value.startswith("$") or value in said, f"{one.who}: no {label} is {value}"
+
+
 @contextmanager
 def working(users: CommandLine) -> Iterator[int]:
     with users.started("worker", "--background", *ANY_PORT) as process:
@@ -142,6 +156,7 @@ def test_a_worker_tells_what_it_has_done_and_how_things_are(users: CommandLine) 
     assert found("worker_ready") == 1
     assert all(family.documentation for family in found.families.values())
     assert told(found) == documented()
+    require_told(found)
 
 
 @pytest.mark.once  # scrapes are kept for seconds
