@@ -139,9 +139,7 @@ class Look:
 
 async def look(pools: Pools, projections: Sequence[Projection]) -> Look:
     """Looks at the stores; what one that is away would know is left out. Raises nothing."""
-    names = list(pools.opened)
-    found = await asyncio.gather(*(_drawn(pools.of(name)) for name in names))
-    drawn = dict(zip(names, found, strict=True))
+    drawn = await positions_drawn(pools)
     there = [name for name, count in drawn.items() if count is not None]
     statuses: Sequence[ProjectionStatus] = ()
     if "local" in there:
@@ -151,6 +149,13 @@ async def look(pools: Pools, projections: Sequence[Projection]) -> Look:
         except Exception as error:
             log.warning("can't see how projections are: %s", logline.first_line(error))
     return Look(service=pools.config.service, projections=statuses, drawn=drawn)
+
+
+async def positions_drawn(pools: Pools) -> dict[str, int | None]:
+    """By store, how many positions were drawn there; None: it is away. Raises nothing."""
+    names = list(pools.opened)
+    found = await asyncio.gather(*(_drawn(pools.of(name)) for name in names))
+    return dict(zip(names, found, strict=True))
 
 
 async def _drawn(pool: Pool) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from eventferry import metrics
 from eventferry.dashboard import action
 from eventferry.dashboard.access import SESSION_S, Access, is_own_form
 from eventferry.dashboard.desk import Desk
@@ -27,6 +28,7 @@ from eventferry.dashboard.overview import overview
 from eventferry.dashboard.page import PACKAGE, Page, failed, html
 from eventferry.dashboard.page import routes as pages
 from eventferry.dashboard.projections import projection, projections
+from eventferry.errors import EventFerryError
 
 OPEN_TO_ALL = ("/static/", "/login", "/livez")
 FOR_PROGRAMS = ("/api/", "/metrics", "/live")
@@ -60,6 +62,7 @@ def application(desk: Desk, owner: str) -> Starlette:
             *action.routes(),
             Route("/live", live),
             Route("/livez", _livez),
+            Route("/metrics", _metrics),
             Route("/login", _login, methods=["GET", "POST"]),
             Route("/logout", _logout, methods=["POST"]),
             Mount("/static", _Static(packages=[(PACKAGE, "static")])),
@@ -184,6 +187,19 @@ async def _logout(request: Request) -> Response:
 
 async def _livez(_: Request) -> Response:
     return JSONResponse({"status": "alive"})
+
+
+async def _metrics(request: Request) -> Response:
+    """What the stores know, for Prometheus; what was done, each worker says itself."""
+    desk: Desk = request.app.state.desk
+    look = await desk.look()
+    drawn: dict[str, int | None] = {"local": None, "shared": None}
+    with suppress(EventFerryError):
+        async with desk.pools() as pools:
+            drawn |= await metrics.positions_drawn(pools)
+    seen = metrics.Look(service=desk.config.service, projections=look.projections, drawn=drawn)
+    answer = metrics.exposition(seen.families())
+    return Response(answer.body, answer.status, media_type=answer.content_type)
 
 
 async def _not_found(request: Request, _: Exception) -> Response:

@@ -188,7 +188,7 @@ def _columns(found: Sequence[Flow]) -> list[list[Key]]:
     """Who stands in which column, in which order."""
     columns: list[dict[Key, None]] = [{} for _ in COLUMNS]
     joined: dict[Key, set[Key]] = {}
-    for flow in sorted(found, key=lambda f: (not f.is_own, f.service, f.shared_stream is None, f.name)):
+    for flow in sorted(found, key=_rank):
         column = 1 if flow.environment == "local" else 3
         columns[column][flow.key] = None
         for source in flow.sources:
@@ -202,6 +202,10 @@ def _columns(found: Sequence[Flow]) -> list[list[Key]]:
         for column in (0, 1, 2, 3, 2, 1):
             ordered[column] = _near(ordered, column, joined)
     return ordered
+
+
+def _rank(flow: Flow) -> tuple[bool, str, bool, str]:
+    return not flow.is_own, flow.service, flow.shared_stream is None, flow.name
 
 
 def _join(joined: dict[Key, set[Key]], a: Key, b: Key) -> None:
