@@ -273,6 +273,17 @@ def test_a_proxy_says_who_the_user_is(serve: Serve, shown: Staged) -> None:
         assert "path=/ferry;" in page.headers["Set-Cookie"]
 
 
+def test_where_a_proxys_header_is_believed_another_name_is_refused(
+    serve: Serve, shown: Staged
+) -> None:
+    options = ("--user-header", "X-Forwarded-User", "--url", "https://ops.example.org")
+    with serve(shown.mail.folder, *options).client() as client:
+        # a page under a name of its own that leads here could send any header
+        rebound = {"Host": "evil.example.org", "X-Forwarded-User": "root"}
+        assert client.get("/", headers=rebound).status_code == 403
+        assert client.get("/livez", headers={"Host": "10.1.2.3:8377"}).status_code == 200
+
+
 def test_a_form_may_come_from_the_address_that_people_use(serve: Serve, shown: Staged) -> None:
     options = ("--read-only", "--url", "http://ops.example.org")
     with serve(shown.mail.folder, *options).client() as client:

@@ -173,7 +173,7 @@ class Desk:
         at = datetime.now(UTC)
         try:
             async with asyncio.timeout(ANSWER_S), self.pools() as pools:
-                away = () if pools.away is None else (_said(pools.away),)
+                away = () if pools.away is None else (said(pools.away),)
                 return Look(
                     number=number,
                     at=at,
@@ -183,12 +183,21 @@ class Desk:
                     away=away,
                 )
         except (EventFerryError, psycopg.Error, TimeoutError) as error:
-            if not (isinstance(error, (EventFerryError, TimeoutError)) or is_outage(error)):
+            if not is_expected(error):
                 raise
-            return Look(number=number, at=at, away=(_said(error),))
+            return Look(number=number, at=at, away=(said(error),))
 
 
-def _said(error: Exception) -> str:
+def is_expected(error: Exception) -> bool:
+    """Whether a store may say so, or say nothing, without a fault of ours."""
+    of_stores = (EventFerryError, TimeoutError, psycopg.errors.InsufficientPrivilege)
+    return isinstance(error, of_stores) or is_outage(error)
+
+
+def said(error: Exception) -> str:
+    """What the viewer is told of it."""
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return f"{first_line(error)}: docs/howto/least-privileges.md says what to grant"
     if isinstance(error, TimeoutError):
         return f"a store has not answered for {ANSWER_S:g} s"
     return first_line(error)

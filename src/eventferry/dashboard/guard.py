@@ -14,6 +14,8 @@ from eventferry.dashboard.settings import Settings
 READING = ("GET", "HEAD")
 OWN = ("same-origin", "none")
 """A page of ours, or the person himself, by the address bar."""
+FOR_PROBES = ("/livez",)
+"""They come by addresses, and are told no more than that somebody is there."""
 LARGEST = 1_000_000
 HEADERS = {
     # nothing inline, nothing from elsewhere, in nobody's frame
@@ -51,12 +53,12 @@ class Guard:
                     headers["Strict-Transport-Security"] = "max-age=31536000"
             await send(message)
 
-        refusal = refused(scope["method"], Headers(scope=scope), self.settings)
+        refusal = refused(scope["method"], scope["path"], Headers(scope=scope), self.settings)
         answer = self.app if refusal is None else PlainTextResponse(refusal + "\n", 403)
         await answer(scope, receive, guarded)
 
 
-def refused(method: str, headers: Headers, settings: Settings) -> str | None:
+def refused(method: str, path: str, headers: Headers, settings: Settings) -> str | None:
     """Why a request is not answered; None: it is.
 
     Another site's page may link to one of ours, and no more: neither fetch one nor write. Browsers
@@ -65,7 +67,7 @@ def refused(method: str, headers: Headers, settings: Settings) -> str | None:
     """
     host = headers.get("host", "")
     names = settings.host_names
-    if names is not None and _at(f"//{host}").hostname not in names:
+    if names is not None and path not in FOR_PROBES and _at(f"//{host}").hostname not in names:
         return (
             f"this dashboard does not answer under the name {host!r}. Behind a proxy, start it "
             "with --url and the address that people use"

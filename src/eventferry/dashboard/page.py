@@ -5,6 +5,7 @@ A maker `(desk, request) -> Page` makes both: `/audit` is its HTML, `/api/audit`
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -23,12 +24,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from eventferry.connection import is_outage
 from eventferry.dashboard import show
 from eventferry.dashboard.access import form_secret
-from eventferry.dashboard.desk import Desk
-from eventferry.errors import EventFerryError, StoreError, UnknownProjection
-from eventferry.logline import first_line
+from eventferry.dashboard.desk import ANSWER_S, Desk, is_expected, said
+from eventferry.errors import EventFerryError, UnknownProjection
 
 PACKAGE = "eventferry.dashboard"
 
@@ -78,17 +77,18 @@ def _as_json(maker: Maker) -> Callable[[Request], Awaitable[Response]]:
 async def _made(maker: Maker, desk: Desk, request: Request) -> Page:
     """The page, or what went wrong with it, in words."""
     try:
-        return await maker(desk, request)
+        async with asyncio.timeout(ANSWER_S):
+            return await maker(desk, request)
     except UnknownProjection as error:
         return failed(404, str(error))
     except ValueError as error:
         if not isinstance(error, (Wrong, EventFerryError)):
             raise
         return failed(400, str(error))
-    except (StoreError, psycopg.Error) as error:
-        if not (isinstance(error, StoreError) or is_outage(error)):
+    except (EventFerryError, psycopg.Error, TimeoutError) as error:
+        if not is_expected(error):
             raise
-        return failed(503, first_line(error))
+        return failed(503, said(error))
 
 
 class Wrong(ValueError):

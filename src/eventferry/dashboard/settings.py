@@ -73,12 +73,13 @@ class Settings:
         """The names under which it answers; None: any.
 
         Where nobody has to log in, another site's page could otherwise reach it by a name of its
-        own that leads here (DNS rebinding). Elsewhere it would bring no cookie along; probes and
-        Prometheus come by addresses that nobody knows before.
+        own that leads here (DNS rebinding), and where a proxy's header is believed, send that too.
+        Elsewhere it would bring no cookie along, and Prometheus comes by an address that nobody
+        knows before.
         """
-        if not self.is_open:
-            return None
         own = urlsplit(self.url).hostname if self.url else None
+        if not self.is_open and not (self.user_header and own):
+            return None
         return frozenset({*LOOPBACK_NAMES, self.host, *([own] if own else [])})
 
 
