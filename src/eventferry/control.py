@@ -22,7 +22,7 @@ from eventferry.checkpoint import Checkpoint, Checkpoints, Mark
 from eventferry.engine._async import Change
 from eventferry.engine.locking._async import wait
 from eventferry.errors import ProjectionError
-from eventferry.parking import Parked, Parking, Unparked
+from eventferry.parking import ALL, Parked, Parking, Unparked, Which
 from eventferry.pools import Pools
 from eventferry.projection import Projection, Start
 from eventferry.registry import Registered
@@ -103,7 +103,7 @@ class Control(Parts):
         Raises:
             ProjectionError: it is neither.
         """
-        if parked := await self.parked(event=event_id):
+        if parked := await self.parked([event_id]):
             return await self._forget(parked[0], reason)
         mark = await self._failing(event_id)
         async with self._changing("skip", reason, **_details(mark)) as conn:
@@ -120,23 +120,35 @@ class Control(Parts):
             await conn.execute(sql.query("begin_again"), (self._name,))
         return mark
 
-    async def parked(self, *, entity: str | None = None, event: UUID | None = None) -> list[Parked]:
-        """The parked events, in order: all, or those of an entity, or one."""
-        return await self._parking.find(entity=entity, event=event)
+    async def parked(self, events: Sequence[UUID] | None = None) -> list[Parked]:
+        """The parked events, in order: all, or those of these ids."""
+        return await self._parking.find(events)
 
-    async def unparked_next(
-        self, *, entity: str | None = None, event: UUID | None = None
-    ) -> list[Parked]:
-        """What `unpark` would hand to the handler, in order.
+    async def count_parked(self, which: Which = ALL) -> int:
+        """How many are parked, of those that are asked for."""
+        return await self._parking.count(which)
+
+    async def unparked_next(self, which: Which = ALL) -> list[Parked]:
+        """What `unpark` would hand to the handler, in order: the first ones.
 
         Raises:
             ProjectionError: another parked event of the entity comes before it.
         """
-        return await self._parking.plan(entity=entity, event=event)
+        return await self._parking.plan(which)
 
-    async def unpark(self, *, entity: str | None = None, event: UUID | None = None) -> Unparked:
+    async def unpark(self, which: Which = ALL) -> Unparked:
         """Hands parked events to the handler, in order, as `Parking.unpark` does."""
-        return await self._parking.unpark(entity=entity, event=event)
+        return await self._parking.unpark(which)
+
+    async def dropped(self, moves: Sequence[Move]) -> int:
+        """How many parked events a reset forgets, as they come again."""
+        streams, ends = [move.stream for move in moves], [move.after for move in moves]
+        async with self.pools.local.connection() as conn:
+            cursor = await conn.execute(
+                sql.query("count_parked_behind"), (streams, ends, self._name)
+            )
+            (count,) = await cursor.fetchone() or (0,)
+            return int(count)
 
     async def plan(self, to: To) -> list[Move]:
         """What `reset` would do."""

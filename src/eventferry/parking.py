@@ -7,9 +7,10 @@ ones are parked too, and when the last has been handled, it flows again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg.rows import class_row
@@ -24,6 +25,9 @@ from eventferry.pools import Pools
 from eventferry.projection import Projection
 from eventferry.store._native._async import event_cursor
 from eventferry.store._row import select_events
+
+LISTED = 100
+"""Parked events that are held, and listed, at a time: there may be very many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,24 @@ class Parked:
     error: str | None
     """The last one's; None: it has not been tried."""
     traceback: str | None
+    fingerprint: str | None
+    """Of the error; None: it has none, or was parked by older code."""
     parked_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Which:
+    """Which parked events are asked for; where nothing is said, all."""
+
+    entity: str | None = None
+    """Those of the entity."""
+    events: tuple[UUID, ...] = ()
+    """These; of an entity, the first ones."""
+    error: str | None = None
+    """Those of entities whose first one has failed with an error of this fingerprint."""
+
+
+ALL = Which()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +72,7 @@ class Unparked:
     left: int
     """Events that are still parked, of those that were asked for."""
     failed: tuple[tuple[str, str], ...]
-    """Of each event that has failed again: what it is, and the error."""
+    """Of the events that have failed again, the first `LISTED`: what it is, and the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,58 +84,112 @@ class Parking(Parts):
     who: str
     """For the audit."""
 
-    async def find(self, *, entity: str | None = None, event: UUID | None = None) -> list[Parked]:
-        """The parked events, in order: all, or those of an entity, or one."""
-        async with (
-            self.pools.local.connection() as conn,
-            conn.cursor(row_factory=class_row(Parked)) as cursor,
-        ):
-            await cursor.execute(
-                sql.query("parked_events"),
-                {"projection": self._name, "entity": entity, "event": event},
-            )
-            return await cursor.fetchall()
+    async def find(self, events: Sequence[UUID] | None = None) -> list[Parked]:
+        """The parked events, in order: all, or those of these ids."""
+        asked = {"projection": self._name, "events": None if events is None else list(events)}
+        return await self._asked("parked_events", asked)
 
-    async def plan(self, *, entity: str | None = None, event: UUID | None = None) -> list[Parked]:
-        """What `unpark` would hand to the handler, in order.
+    async def count(self, which: Which = ALL) -> int:
+        """How many are parked, of those that are asked for."""
+        async with self.pools.local.connection() as conn:
+            asked = {"events": list(which.events) or None, **self._which(which)}
+            cursor = await conn.execute(sql.query("count_asked"), asked)
+            (count,) = await cursor.fetchone() or (0,)
+            return int(count)
+
+    async def plan(self, which: Which = ALL) -> list[Parked]:
+        """What `unpark` would hand to the handler, in order: the first `LISTED` of them.
 
         Raises:
             ProjectionError: another parked event of the entity comes before it.
         """
-        asked = await self.find(entity=entity, event=event)
-        await self._require_first(asked, event)
-        return [parked for line in _lines(asked) for parked in line]
+        found: list[Parked] = []
+        async for line in self._lines(which):
+            is_whole = which.events or line[0].entity_id is None
+            found += line if is_whole else await self._line(line[0])
+            if len(found) >= LISTED:
+                break
+        return found[:LISTED]
 
-    async def unpark(self, *, entity: str | None = None, event: UUID | None = None) -> Unparked:
+    async def unpark(self, which: Which = ALL) -> Unparked:
         """Hands parked events to the handler, in order; what succeeds is parked no longer.
 
         Where one of an entity fails again, the later ones of that entity stay parked behind it.
-        With `event`, that one must be the first of its entity.
+        However many there are, a page of them is held at a time.
 
         Raises:
             ProjectionError: another parked event of the entity comes before it, or the
                 projection is paused.
         """
         await self._require_not_paused()
-        asked = await self.plan(entity=entity, event=event)
-        if asked:
-            await self._audit(len(asked), entity, event)
+        if asked := await self.count(which):
+            await self._chosen(which.events)
+            await self._audit(which, asked)
         failed: list[tuple[str, str]] = []
+        begun: set[object] = set()
         handled = 0
-        for line in _lines(asked):
-            done, failure = await self._unpark_line(line, only=event is not None)
+        async for line in self._lines(which):
+            if (key := _key(line[0])) in begun:
+                continue
+            done, failure = await self._unpark_line(line, only=bool(which.events))
             handled += done
             if failure is not None:
-                failed.append((failure.event, failure.error))
-        left = len(await self.find(entity=entity, event=event))
+                begun.add(key)  # what is its first one now has been tried, too
+                failed += [(failure.event, failure.error)][: LISTED - len(failed)]
+        # who is asked for by an error may have another one by now
+        left = await self.count(which) if which.error is None else max(0, asked - handled)
         return Unparked(handled=handled, left=left, failed=tuple(failed))
 
-    async def _audit(self, count: int, entity: str | None, event: UUID | None) -> None:
+    async def _audit(self, which: Which, count: int) -> None:
         """Before the first is handled: whatever becomes of it, that stands."""
-        which = {"entity": entity} if entity else {"event": str(event)} if event else {"all": True}
-        begun = entry(self.who, self._service, self._name, "unpark", **which, events=count)
+        ids = [str(event) for event in which.events[:LISTED]]
+        said = {
+            "entity": which.entity,
+            "error": which.error,
+            "event": ids[0] if len(ids) == 1 else ids,
+        }
+        given: dict[str, Any] = {name: value for name, value in said.items() if value}
+        begun = entry(
+            self.who, self._service, self._name, "unpark", **(given or {"all": True}), events=count
+        )
         async with self.pools.local.connection() as conn:
             await conn.execute(*begun)
+
+    async def _lines(self, which: Which) -> AsyncIterator[list[Parked]]:
+        """Of each entity the first one, or those that are asked for; in their order.
+
+        Raises:
+            ProjectionError: another parked event of the entity comes before it.
+        """
+        if which.events:
+            for line in await self._chosen(which.events):
+                yield line
+            return
+        asked = {**self._which(which), "position": 0, "stream": "", "limit": LISTED}
+        while heads := await self._asked("parked_heads", asked):
+            for head in heads:
+                yield [head]
+            asked |= {"position": heads[-1].position, "stream": heads[-1].stream}
+
+    async def _chosen(self, events: Sequence[UUID]) -> list[list[Parked]]:
+        """The events, an entity's together; one without an entity is alone.
+
+        Raises:
+            ProjectionError: another parked event of the entity comes before it.
+        """
+        lines: dict[object, list[Parked]] = {}
+        for parked in await self.find(events):
+            lines.setdefault(_key(parked), []).append(parked)
+        for line in lines.values():
+            if line[0].entity_id is None:
+                continue
+            for first, asked in zip(await self._line(line[0], len(line)), line, strict=False):
+                if first.event_id != asked.event_id:
+                    raise ProjectionError(
+                        f"event {asked.event_id} waits behind {first.event_id} of the same "
+                        f"entity; unpark the whole entity: --entity {first.entity_id}"
+                    )
+        return list(lines.values())
 
     async def _unpark_line(
         self, line: Sequence[Parked], *, only: bool
@@ -138,17 +213,27 @@ class Parking(Parts):
                 if not isinstance(outcome, Applied):  # somebody else is at it
                     return handled, None
                 handled += outcome.count
-                if only or first.entity_id is None:
-                    return handled, None
-                line = line[1:] or await self._line(first)
+                line = line[1:]
+                if not (line or only or first.entity_id is None):
+                    line = await self._line(first)
         finally:
             effect.close()
         return handled, None
 
-    async def _line(self, of: Parked) -> list[Parked]:
-        """What is parked of the entity by now."""
-        found = await self.find(entity=of.entity_id)
-        return [p for p in found if p.stream == of.stream]
+    async def _line(self, of: Parked, limit: int = LISTED) -> list[Parked]:
+        """The first ones that are parked of the entity by now."""
+        return await self._asked("parked_line", (self._name, of.stream, of.entity_id, limit))
+
+    async def _asked(self, query: LiteralString, parameters: Any) -> list[Parked]:
+        async with (
+            self.pools.local.connection() as conn,
+            conn.cursor(row_factory=class_row(Parked)) as cursor,
+        ):
+            await cursor.execute(sql.query(query), parameters)
+            return await cursor.fetchall()
+
+    def _which(self, which: Which) -> dict[str, Any]:
+        return {"projection": self._name, "entity": which.entity, "error": which.error}
 
     async def _failed_again(self, failed: Failed) -> None:
         assert failed.mark is not None
@@ -191,21 +276,9 @@ class Parking(Parts):
                 f"{known.pause_reason}. First: `eventferry projections resume {self._name}`"
             )
 
-    async def _require_first(self, asked: Sequence[Parked], event: UUID | None) -> None:
-        if event is None or not asked or asked[0].entity_id is None:
-            return
-        first = (await self._line(asked[0]))[0]
-        if first.event_id != event:
-            raise ProjectionError(
-                f"event {event} waits behind {first.event_id} of the same entity; "
-                f"unpark the whole entity: --entity {first.entity_id}"
-            )
 
-
-def _lines(parked: Sequence[Parked]) -> list[list[Parked]]:
-    """The parked events, an entity's together; one without an entity is alone."""
-    lines: dict[object, list[Parked]] = {}
-    for p in parked:
-        key = (p.stream, p.entity_id) if p.entity_id is not None else p.event_id
-        lines.setdefault(key, []).append(p)
-    return list(lines.values())
+def _key(parked: Parked) -> object:
+    """Its entity; one without an entity is alone."""
+    if parked.entity_id is None:
+        return parked.event_id
+    return parked.stream, parked.entity_id

@@ -455,13 +455,31 @@ def test_parked_events_are_handled_in_order_when_the_handler_is_mended(
     assert actions(parked, "careful") == ["unpark", "unpark", "unpark"]
 
 
+def test_what_has_failed_alike_is_unparked_by_its_fingerprint(parked: CommandLine) -> None:
+    listed = parked("projections", "unpark", "careful", "--all", "--dry-run", "--json")
+    (error, *waiting) = [e["fingerprint"] for e in listed.envelope["data"]["events"]]
+    assert waiting == [None, None]
+    assert f"({error})" in parked.process("projections", "status", "careful").out
+    asked = ("projections", "unpark", "careful", "--error", error)
+    assert "3 events would be handed to the handler" in parked(*asked, "--dry-run").out
+    parked.fix_handler()
+    assert parked(*asked).out == "careful: 3 events handled\n"
+    assert effects(parked, "careful") == [2, 4, 1, 3, 5]
+
+
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [
-        ((), 2, "one of --entity, --event and --all"),
-        (("--all", "--entity", "odd"), 2, "one of --entity, --event and --all"),
+        ((), 2, "one of --entity, --event, --error and --all"),
+        (("--all", "--entity", "odd"), 2, "one of --entity, --event, --error and --all"),
         (("--entity", "odd"), 1, "no event of entity 'odd' is parked in projection mails"),
         (("--event", event_id(1)), 1, f"event {event_id(1)} is not parked in projection mails"),
+        (
+            ("--event", event_id(1), "--event", event_id(2)),
+            1,
+            f"event {event_id(1)}, {event_id(2)} are not parked in projection mails",
+        ),
+        (("--error", "0f1e2d"), 1, "no event is parked in projection mails with error '0f1e2d'"),
         (("--all",), 0, ""),
     ],
 )

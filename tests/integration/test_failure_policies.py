@@ -13,7 +13,7 @@ import pytest
 from eventferry import Context, End, Event, RecordedEvent
 from eventferry.engine.context._async import AsyncContext
 from eventferry.errors import ProjectionError
-from eventferry.parking import Parked, Unparked
+from eventferry.parking import Parked, Unparked, Which
 from tests.services import Service, numbered, query, record, record_async
 from tests.waiting import until
 
@@ -296,10 +296,69 @@ def test_one_entity_is_unparked_and_the_others_stay(users: Service) -> None:
     users.run("reader")
     assert parked_numbers(users) == [1, 2, 3, 4]
     handler.poison.clear()
-    done = users.control("reader", lambda it: it.unpark(entity="b"))
+    done = users.control("reader", lambda it: it.unpark(Which(entity="b")))
     assert done == Unparked(handled=2, left=0, failed=())
     assert users.recorded() == [2, 4]
     assert parked_numbers(users) == [1, 3]
+
+
+def test_several_are_unparked_if_they_are_the_first_ones_of_their_entities(users: Service) -> None:
+    handler = Failing(1, 2, 5)
+    users.consuming("reader", handler, STREAM, on_failure="park")
+    users.append(STREAM, of_entities("a", "b", "a", "b", None, "a"))
+    users.run("reader")
+    assert parked_numbers(users) == [1, 2, 3, 4, 5, 6]
+    handler.poison.clear()
+
+    def which(*numbers: int) -> Which:
+        return Which(events=tuple(id_of(users, n) for n in numbers))
+
+    with pytest.raises(ProjectionError, match=f"{id_of(users, 6)} waits behind {id_of(users, 3)}"):
+        users.control("reader", lambda it: it.unpark(which(1, 5, 6)))
+    assert users.recorded() == []
+    done = users.control("reader", lambda it: it.unpark(which(5, 3, 2, 1)))
+    assert done == Unparked(handled=4, left=0, failed=())
+    assert users.recorded() == [1, 3, 2, 5]
+    assert parked_numbers(users) == [4, 6]
+
+
+def test_all_entities_that_have_failed_with_an_error_are_unparked(users: Service) -> None:
+    handler = Failing(1, 2, 5)
+    users.consuming("reader", handler, STREAM, on_failure="park")
+    users.append(STREAM, of_entities("a", "b", "a", "c", "c", "b"))
+    users.run("reader")
+    handler.poison.clear()
+    handler.error = KeyError
+    handler.poison = {2}
+    users.control("reader", lambda it: it.unpark(Which(entity="b")))  # fails in another way now
+    errors = {p.event_id: p.fingerprint for p in parked(users) if p.fingerprint}
+    poison, key_error = errors[id_of(users, 1)], errors[id_of(users, 2)]
+    assert errors == {id_of(users, 1): poison, id_of(users, 2): key_error, id_of(users, 5): poison}
+
+    handler.poison.clear()
+    which = Which(error=poison)
+    assert users.control("reader", lambda it: it.count_parked(which)) == 3
+    done = users.control("reader", lambda it: it.unpark(which))
+    assert done == Unparked(handled=3, left=0, failed=())
+    assert users.recorded() == [4, 1, 3, 5]
+    assert parked_numbers(users) == [2, 6]
+
+
+def test_each_entity_is_tried_once_however_many_pages_there_are(
+    users: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventferry.parking.LISTED", 2)
+    handler = Failing(1, 2, 3, 4, 5)
+    users.consuming("reader", handler, STREAM, on_failure="park")
+    users.append(STREAM, of_entities(*"abcdeaabbcae"))
+    users.run("reader")
+    assert parked_numbers(users) == [*range(1, 13)]
+    handler.poison = {7, 12}  # the third of a, the second of e
+    handler.tried.clear()
+    done = users.control("reader", lambda it: it.unpark())
+    assert (done.handled, done.left, len(done.failed)) == (9, 3, 2)
+    assert [n for n, _ in handler.tried] == [1, 6, 7, 2, 8, 9, 3, 10, 4, 5, 12]
+    assert parked_numbers(users) == [7, 11, 12]
 
 
 def test_what_fails_again_stays_parked_and_what_is_behind_it_too(users: Service) -> None:
@@ -326,7 +385,7 @@ def test_the_good_ones_before_it_are_kept_when_one_fails_again(users: Service) -
     users.append(STREAM, of_entities("a", "a", "a"))
     users.run("reader")
     handler.poison = {2}
-    done = users.control("reader", lambda it: it.unpark(entity="a"))
+    done = users.control("reader", lambda it: it.unpark(Which(entity="a")))
     assert (done.handled, done.left) == (1, 2)
     assert users.recorded() == [1]
     assert parked_numbers(users) == [2, 3]
@@ -357,8 +416,8 @@ def test_one_event_is_unparked_if_it_is_its_entitys_first(users: Service) -> Non
     handler.poison.clear()
     first, second = id_of(users, 1), id_of(users, 2)
     with pytest.raises(ProjectionError, match=f"waits behind {first} of the same entity"):
-        users.control("reader", lambda it: it.unpark(event=second))
-    assert users.control("reader", lambda it: it.unpark(event=first)).handled == 1
+        users.control("reader", lambda it: it.unpark(Which(events=(second,))))
+    assert users.control("reader", lambda it: it.unpark(Which(events=(first,)))).handled == 1
     assert users.recorded() == [1]
     assert parked_numbers(users) == [2, 3]
 
@@ -370,7 +429,7 @@ def test_a_parked_event_is_skipped_and_the_next_is_first(users: Service) -> None
     users.run("reader")
     users.control("reader", lambda it: it.skip(id_of(users, 1), "never mind"))
     assert parked_numbers(users) == [2]
-    assert users.control("reader", lambda it: it.unpark(entity="a")).left == 0
+    assert users.control("reader", lambda it: it.unpark(Which(entity="a"))).left == 0
     assert users.recorded() == [2]
     assert audit(users) == [("a test", "skip", "never mind"), ("a test", "unpark", None)]
 

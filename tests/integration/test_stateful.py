@@ -36,6 +36,7 @@ from hypothesis.stateful import (
 from eventferry import AsyncContext, Context, End, Event, ProjectionError, RecordedEvent
 from eventferry.connection import is_outage
 from eventferry.control import Control
+from eventferry.parking import Which
 from eventferry.pools import Pools
 from eventferry.projection import OnFailure
 from eventferry.registry import Registry
@@ -388,7 +389,7 @@ class Projections(RuleBasedStateMachine):
         """All, or those of an entity; where it is mended, those that have failed have a chance."""
         if is_mended:
             self.deployed.poison -= {n for n, has_failed in self.model.parked.items() if has_failed}
-        unparked = self._do(self._control.unpark(entity=entity))
+        unparked = self._do(self._control.unpark(Which(entity=entity)))
         assert (unparked.handled, len(unparked.failed)) == self.model.unpark(entity=entity)
 
     @precondition(lambda self: self.model.parked)
@@ -397,7 +398,7 @@ class Projections(RuleBasedStateMachine):
         """If it is the first of its entity."""
         n = self._pick(self.model.parked, pick)
         with self._refused_alike(lambda: self.model.unpark(n=n)):
-            self._do(self._control.unpark(event=self.recorded[n].id))
+            self._do(self._control.unpark(Which(events=(self.recorded[n].id,))))
 
     @precondition(lambda self: self.model.parked)
     @rule(pick=which)

@@ -33,7 +33,6 @@ from eventferry.cli.report import Report
 if TYPE_CHECKING:
     from eventferry.checkpoint import Mark
     from eventferry.control import Control
-    from eventferry.parking import Parked
 
 WhyOption = Annotated[
     str,
@@ -104,11 +103,11 @@ def _add_leaving_out(projections: typer.Typer) -> None:
         """
 
         async def use(control: Control) -> Report:
-            mark, parked, left = await patiently(call, _skip(control, event, why))
-            what = "forgets the parked event" if parked else "goes on after event"
+            mark, is_parked, entity, left = await patiently(call, _skip(control, event, why))
+            what = "forgets the parked event" if is_parked else "goes on after event"
             waiting = (
-                f"; {len(left):,} parked behind it wait on: "
-                f"eventferry projections unpark {name} --entity {left[0].entity_id}"
+                f"; {left:,} parked behind it wait on: "
+                f"eventferry projections unpark {name} --entity {entity}"
                 if left
                 else ""
             )
@@ -118,7 +117,7 @@ def _add_leaving_out(projections: typer.Typer) -> None:
                 event_id=event,
                 stream=mark.stream,
                 position=mark.position,
-                parked=parked,
+                parked=is_parked,
             )
 
         return controlled(call, name, use)
@@ -146,13 +145,15 @@ def _add_leaving_out(projections: typer.Typer) -> None:
         return controlled(call, name, use)
 
 
-async def _skip(control: Control, event: UUID, why: str) -> tuple[Mark, bool, list[Parked]]:
-    """Its place, whether it was parked, and what is left of its entity."""
-    parked = await control.parked(event=event)
+async def _skip(control: Control, event: UUID, why: str) -> tuple[Mark, bool, str | None, int]:
+    """Its place, whether it was parked, of which entity, and how many of that are left."""
+    from eventferry.parking import Which
+
+    parked = await control.parked([event])
     mark = await control.skip(event, why)
     entity = parked[0].entity_id if parked else None
-    left = await control.parked(entity=entity) if entity is not None else []
-    return mark, bool(parked), [p for p in left if p.stream == mark.stream]
+    left = await control.count_parked(Which(entity=entity)) if entity is not None else 0
+    return mark, bool(parked), entity, left
 
 
 def _add_streams(projections: typer.Typer) -> None:

@@ -165,10 +165,9 @@ def _moved(move: Move, to: To) -> str:
 
 
 async def _plan(control: Control, to: To) -> Plan:
-    moves, parked = await control.plan(to), await control.parked()
-    ends = {move.stream: move.after for move in moves}
-    parked = [event for event in parked if event.position > ends.get(event.stream, 0)]
-    return Plan(projection=control.projection, to=to, moves=moves, parked=len(parked))
+    moves = await control.plan(to)
+    parked = await control.dropped(moves)
+    return Plan(projection=control.projection, to=to, moves=moves, parked=parked)
 
 
 async def _running(control: Control) -> Report | None:

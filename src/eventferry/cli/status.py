@@ -238,10 +238,12 @@ def _show_parked(
         entity = f"entity {event.entity_id}, " if event.entity_id is not None else ""
         place = f"{event.stream} at position {event.position} ({entity}attempt {event.attempts})"
         screen.line(f"  event  {event.event_type} {event.event_id} of {place}")
-        screen.line(f"  error  {_indented(event.error or '')}")
+        alike = f" ({event.fingerprint})" if event.fingerprint else ""
+        screen.line(f"  error{alike}  {_indented(event.error or '')}")
         if verbose and event.traceback:
             screen.line(f"  {_indented(event.traceback.rstrip(), '  ')}")
-    screen.line(f"  when it is fixed: eventferry projections unpark {status.name} --all")
+    unpark = f"eventferry projections unpark {status.name}"
+    screen.line(f"  when it is fixed: {unpark} --all; only what failed alike: {unpark} --error …")
 
 
 def _show_attempts(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eventferry.control import Control
-    from eventferry.parking import Parked, Unparked
+    from eventferry.parking import Parked, Unparked, Which
 
 
 def add_to(projections: typer.Typer) -> None:
@@ -27,6 +27,7 @@ def add_to(projections: typer.Typer) -> None:
         examples=(
             "eventferry projections unpark mails-projection --all --dry-run",
             "eventferry projections unpark mails-projection --entity 42",
+            "eventferry projections unpark mails-projection --error 0f1e2d3c4b5a",
         ),
     )
     def unpark(
@@ -35,9 +36,17 @@ def add_to(projections: typer.Typer) -> None:
         entity: Annotated[
             str | None, typer.Option("--entity", metavar="ID", help="All that is parked of it.")
         ] = None,
-        event: Annotated[
-            UUID | None,
-            typer.Option("--event", metavar="ID", help="One, the first of its entity."),
+        events: Annotated[
+            list[UUID] | None,
+            typer.Option(
+                "--event", metavar="ID", help="One, the first of its entity; several: repeat it."
+            ),
+        ] = None,
+        error: Annotated[
+            str | None,
+            typer.Option(
+                "--error", metavar="FINGERPRINT", help="All of entities that have failed with it."
+            ),
         ] = None,
         everything: Annotated[bool, typer.Option("--all", help="All parked events.")] = False,
         dry_run: Annotated[
@@ -49,47 +58,62 @@ def add_to(projections: typer.Typer) -> None:
         In order. Where one fails again, it stays parked, and the later ones of its entity behind
         it; the exit code is 1 then.
         """
-        if [entity is not None, event is not None, everything].count(True) != 1:
-            raise typer.BadParameter("say which: one of --entity, --event and --all")
+        if [entity is not None, bool(events), error is not None, everything].count(True) != 1:
+            raise typer.BadParameter("say which: one of --entity, --event, --error and --all")
 
         async def use(control: Control) -> Report:
-            asked = await control.unparked_next(entity=entity, event=event)
-            if not asked and not everything:
-                which = f"event {event}" if event else f"no event of entity {entity!r}"
-                is_parked = "is not parked" if event else "is parked"
-                return _nothing(f"{which} {is_parked} in projection {name}")
+            from eventferry.parking import Which
+
+            which = Which(entity=entity, events=tuple(events or ()), error=error)
+            count = await control.count_parked(which)
+            if not count and not everything:
+                return _nothing(name, which)
             if dry_run:
-                return _listed(name, asked)
+                return _listed(name, await control.unparked_next(which), count)
             until = f"{BATCH}, or for the handler"
-            work = control.unpark(entity=entity, event=event)
-            return _unparked(name, await patiently(call, work, until=until))
+            return _unparked(name, await patiently(call, control.unpark(which), until=until))
 
         return controlled(call, name, use, import_handlers=not dry_run, reads=not dry_run)
 
 
-def _nothing(message: str) -> Report:
+def _nothing(name: str, which: Which) -> Report:
+    if which.error is not None:
+        message = (
+            f"no event is parked in projection {name} with error {which.error!r}; "
+            f"eventferry projections status {name} says which there are"
+        )
+    elif which.entity is not None:
+        message = f"no event of entity {which.entity!r} is parked in projection {name}"
+    else:
+        ids = ", ".join(map(str, which.events))
+        what = "is not" if len(which.events) == 1 else "are not"
+        message = f"event {ids} {what} parked in projection {name}"
     return Report(problems=(Problem("NotParked", message),), code=FAILED)
 
 
-def _listed(name: str, asked: Sequence[Parked]) -> Report:
+def _listed(name: str, first: Sequence[Parked], count: int) -> Report:
+    columns = ("position", "stream", "event", "type", "entity", "attempts", "error", "message")
+
     def show(screen: Screen) -> None:
-        columns = ("stream", "position", "event", "type", "entity", "attempts", "error")
         rows: list[tuple[Any, ...]] = [
             (
-                p.stream,
                 p.position,
+                p.stream,
                 p.event_id,
                 p.event_type,
                 p.entity_id,
                 p.attempts,
+                p.fingerprint,
                 p.error and in_one_line(p.error),
             )
-            for p in asked
+            for p in first
         ]
         screen.table(columns, rows)
-        screen.line(f"{name}: {len(asked):,} events would be handed to the handler, in this order")
+        if count > len(first):
+            screen.line(f"… and {count - len(first):,} more")
+        screen.line(f"{name}: {count:,} events would be handed to the handler, in this order")
 
-    return Report(data={"projection": name, "events": asked}, show=show)
+    return Report(data={"projection": name, "events": first, "count": count}, show=show)
 
 
 def _unparked(name: str, found: Unparked) -> Report:
