@@ -204,8 +204,10 @@ class Model:
     ) -> tuple[int, int]:
         """How many events were handled, and how many have failed again.
 
-        Where it dies, what comes before is kept.
+        Where it dies, what comes before is kept. While it is paused, its handler rests.
         """
+        if self.paused:
+            raise Refused
         handled = failed = 0
         for line in self._lines(entity, n):
             count = self._good(line)

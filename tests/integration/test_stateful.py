@@ -383,7 +383,7 @@ class Projections(RuleBasedStateMachine):
         with self._refused_alike(lambda: self.model.skip(n)):
             self._do(self._control.skip(self.recorded[n].id, "for the test"))
 
-    @precondition(lambda self: self.model.parked)
+    @precondition(lambda self: self.model.parked and not self.model.paused)
     @rule(entity=st.sampled_from((None, *ENTITIES)), is_mended=st.booleans())
     def unpark(self, entity: str | None, is_mended: bool) -> None:
         """All, or those of an entity; where it is mended, those that have failed have a chance."""
@@ -395,12 +395,12 @@ class Projections(RuleBasedStateMachine):
     @precondition(lambda self: self.model.parked)
     @rule(pick=which)
     def unpark_one(self, pick: int) -> None:
-        """If it is the first of its entity."""
+        """If it is the first of its entity, and the projection is not paused."""
         n = self._pick(self.model.parked, pick)
         with self._refused_alike(lambda: self.model.unpark(n=n)):
             self._do(self._control.unpark(Which(events=(self.recorded[n].id,))))
 
-    @precondition(lambda self: self.model.parked)
+    @precondition(lambda self: self.model.parked and not self.model.paused)
     @rule(pick=which)
     def die_unparking(self, pick: int) -> None:
         n = self._pick(self.model.would_unpark(), pick)
