@@ -20,7 +20,16 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tools.sabotages import Sabotage, fitting, identity, operating, reading, recovering, running
+from tools.sabotages import (
+    Sabotage,
+    fitting,
+    identity,
+    operating,
+    reading,
+    recovering,
+    running,
+    seeing,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("src", "tests", "tools", "docs", "pyproject.toml")
@@ -35,6 +44,7 @@ SABOTAGES = (
     *identity.SABOTAGES,
     *operating.SABOTAGES,
     *fitting.SABOTAGES,
+    *seeing.SABOTAGES,
 )
 
 
