@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tools.sabotages import PRESENCE, QUERIES, RUN, STATISTICS, STATUS, TESTS, WORKER, sabotage
+from tools.sabotages import (
+    ENGINE,
+    PRESENCE,
+    QUERIES,
+    RUN,
+    STATISTICS,
+    STATUS,
+    TESTS,
+    WORKER,
+    sabotage,
+)
 
 PRESENT = f"{TESTS}/test_presence.py"
 
@@ -42,6 +52,30 @@ SABOTAGES = (
         f"{PRESENT}::test_short_runs_count_and_report_too",
         (STATISTICS, "if ended.handled or ended.failed:", "if True:"),
         (STATISTICS, '"failures": done.failed', '"failures": int(done.end.value == "failed")'),
+    ),
+    sabotage(
+        "the call that fails is not timed",
+        f"{TESTS}/test_statistics.py::test_calls_that_fail_are_timed_too",
+        (ENGINE, "self.calls_s.append(clock() - self.begun)", "pass"),
+    ),
+    sabotage(
+        "the lag of who has failed is not kept",
+        f"{TESTS}/test_statistics.py::test_the_lag_of_what_has_failed_is_kept",
+        (PRESENCE, "self._unwritten.seen(", "(lambda *_: None)("),
+    ),
+    sabotage(
+        "who rests writes statistics",
+        f"{TESTS}/test_statistics.py::test_who_rests_caught_up_writes_nothing",
+        (STATISTICS, "names = done.keys() | behind", "names = done.keys() | lags.keys()"),
+    ),
+    sabotage(
+        "a store that is away fails the scrape",
+        f"{TESTS}/test_metrics.py::test_a_store_that_is_away_is_told_and_costs_no_scrape",
+        (
+            "src/eventferry/metrics.py",
+            "statuses = await status(pools.only(there), projections)",
+            "statuses = await status(pools, projections)",
+        ),
     ),
     sabotage(
         "reports never renewed",
