@@ -22,12 +22,14 @@ from eventferry import metrics
 from eventferry.dashboard import action
 from eventferry.dashboard.access import SESSION_S, Access, is_own_form
 from eventferry.dashboard.desk import Desk
+from eventferry.dashboard.events import event, events
 from eventferry.dashboard.guard import Guard
 from eventferry.dashboard.live import live
 from eventferry.dashboard.overview import overview
 from eventferry.dashboard.page import PACKAGE, Page, failed, html
 from eventferry.dashboard.page import routes as pages
 from eventferry.dashboard.projections import projection, projections
+from eventferry.dashboard.streams import stream, streams
 from eventferry.errors import EventFerryError
 
 OPEN_TO_ALL = ("/static/", "/login", "/livez")
@@ -37,6 +39,10 @@ PAGES = {
     "/": overview,
     "/projections": projections,
     "/projections/{name}": projection,
+    "/streams": streams,
+    "/streams/{environment}/{name}": stream,
+    "/events": events,
+    "/events/{id}": event,
 }
 
 

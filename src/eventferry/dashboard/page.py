@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from starlette.routing import Route
 from eventferry.dashboard import show
 from eventferry.dashboard.access import form_secret
 from eventferry.dashboard.desk import ANSWER_S, Desk, is_expected, said
+from eventferry.dashboard.listing import preview
 from eventferry.errors import EventFerryError, UnknownProjection
 
 PACKAGE = "eventferry.dashboard"
@@ -154,6 +156,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(show.FILTERS)
+    made.filters["preview"] = preview
     made.filters["json"] = lambda value: dumped(value, indent=True).decode()
     return made
 
@@ -167,9 +170,12 @@ def _fingerprint(name: str) -> str:
 def dumped(value: object, *, indent: bool = False) -> bytes:
     """The value as JSON."""
     options = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_NON_STR_KEYS
-    return orjson.dumps(
-        value, default=_plain, option=options | (orjson.OPT_INDENT_2 if indent else 0)
-    )
+    try:
+        return orjson.dumps(
+            value, default=_plain, option=options | (orjson.OPT_INDENT_2 if indent else 0)
+        )
+    except orjson.JSONEncodeError:  # an event may have a number of any size, and half characters
+        return json.dumps(value, default=_plain, indent=2 if indent else None).encode()
 
 
 def _plain(value: object) -> object:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from markupsafe import Markup, escape
@@ -56,9 +57,9 @@ def size(value: float | None) -> str:
 
 
 def zone(name: str | None) -> tzinfo:
-    """The viewer's time zone, as his browser calls it; UTC, if it is not known."""
+    """The viewer's time zone, as the cookie of his browser calls it; UTC, if it is not known."""
     try:
-        return ZoneInfo(name) if name else UTC
+        return ZoneInfo(unquote(name)) if name else UTC
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return UTC
 

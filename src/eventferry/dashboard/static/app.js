@@ -26,7 +26,7 @@ function isBusy() {
   const selected = getSelection();
   return (
     dialog()?.open ||
-    page()?.querySelector("input[type=checkbox][name=event]:checked") ||
+    page()?.querySelector("input[type=checkbox][name=event]:checked, form[data-touched]") ||
     (selected && !selected.isCollapsed && page()?.contains(selected.anchorNode))
   );
 }
@@ -37,6 +37,10 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 
 // A store that is away answers with another status, and the page says why: shown as well.
 document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.target === page() && isBusy()) {
+    event.detail.shouldSwap = false; // he has begun since it was asked for
+    return;
+  }
   if (event.detail.xhr.status >= 400) {
     event.detail.shouldSwap = true;
     event.detail.isError = false;
@@ -127,6 +131,11 @@ document.addEventListener("click", (event) => {
 document.addEventListener("submit", (event) => {
   // one press is one command, however long it takes
   for (const button of event.target.querySelectorAll("button:not([type=button])")) button.disabled = true;
+});
+
+// Who fills in what he looks for would lose it to the next refresh.
+document.addEventListener("input", (event) => {
+  event.target.closest?.("form.filters")?.setAttribute("data-touched", "");
 });
 
 // The line beside a button, as it is with what has been filled in.
