@@ -24,7 +24,7 @@ from eventferry.browse._failures import (
 from eventferry.browse._handling import Handling, Outcome, handled_by
 from eventferry.browse._page import EventSummary, Page, page
 from eventferry.browse._relation import Further, Related, related
-from eventferry.browse._streams import StreamSummary, streams
+from eventferry.browse._streams import StreamSummary, names, streams
 
 __all__ = [
     "ActionPage",
@@ -48,6 +48,7 @@ __all__ = [
     "alike_parked",
     "event",
     "handled_by",
+    "names",
     "page",
     "parked_page",
     "related",

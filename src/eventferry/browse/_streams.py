@@ -8,7 +8,8 @@ from datetime import datetime
 from psycopg.rows import dict_row
 
 from eventferry import sql
-from eventferry.browse._look import asked, looking, statement_on_each
+from eventferry.browse._look import asked, looking, readable, statement_on_each
+from eventferry.connection import translated
 from eventferry.pools import Pools
 
 
@@ -54,3 +55,14 @@ async def streams(pools: Pools, environment: str) -> list[StreamSummary]:
             StreamSummary(**row | {"events": row["events"] or 0}, head=head, last_at=last_at)
         )
     return made
+
+
+async def names(pools: Pools, environment: str) -> list[str]:
+    """The names of the streams that our role may read, oldest first.
+
+    Raises:
+        StoreUnavailable, StoreError: the store is away, or refuses.
+    """
+    with translated(pools.shown(environment)):
+        async with pools.of(environment).connection() as conn:
+            return list(await readable(conn))

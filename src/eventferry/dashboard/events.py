@@ -39,7 +39,7 @@ async def events(desk: Desk, request: Request) -> Page:
         environment = asked.get("environment", "local")
         if environment not in pools.opened:
             return no_store(pools, environment)
-        names = [s.name for s in await browse.streams(pools, environment) if s.may_read]
+        names = await browse.names(pools, environment)
         stream = asked.get("stream")
         if stream is not None and stream not in names:
             return failed(404, f"the {environment} store has no stream {stream!r} that we may read")
