@@ -67,7 +67,7 @@ SABOTAGES = (
     sabotage(
         "unparked past the first of its entity",
         f"{POLICIES}::test_one_event_is_unparked_if_it_is_its_entitys_first",
-        ("src/eventferry/parking.py", "if first.event_id != event:", "if False:"),
+        ("src/eventferry/parking.py", "if first.event_id != asked.event_id:", "if False:"),
     ),
     # ---- storms, and what the audit is told
     sabotage(
