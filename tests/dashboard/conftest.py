@@ -82,7 +82,11 @@ def faults() -> Iterator[list[str]]:
 
 @pytest.fixture
 def visit(
-    request: pytest.FixtureRequest, browser: Browser, theme: str, faults: list[str]
+    request: pytest.FixtureRequest,
+    browser: Browser,
+    theme: str,
+    faults: list[str],
+    serve: Serve,  # its pages are closed before it ends
 ) -> Iterator[Open]:
     """visit("/audit", size=PHONE): a page of the dashboard that all share.
 

@@ -23,6 +23,8 @@ from eventferry.dashboard.page import Page, Wrong, failed, html
 from eventferry.errors import UnknownProjection
 from eventferry.status import ProjectionStatus
 
+SHOWN = 20_000
+"""Characters of what a line has said."""
 Said = Mapping[str, Sequence[str]]
 """What the user has said, by field."""
 
@@ -44,6 +46,8 @@ class Field:
     """Whether the page that has asked says it, and the user does not."""
     is_many: bool = False
     """Whether it can be said of several."""
+    is_argument: bool = False
+    """Whether it stands in the line without an option."""
 
     def options(self, said: Said, blank: str | None = None) -> list[str]:
         """Its part of the command line.
@@ -65,6 +69,10 @@ class Field:
         if self.is_flag:
             return [f"--{self.name}"] if values else []
         meant = [self._meant(value, said, blank) for value in values]
+        if self.is_argument:
+            if options := [value for value in meant if value.startswith("-")]:
+                raise Wrong(f"{self.label}: expected a name, not {options[0]!r}")
+            return meant
         return [part for value in meant for part in (f"--{self.name}", value)]
 
     def _meant(self, value: str, said: Said, blank: str | None) -> str:
@@ -142,7 +150,16 @@ ACTIONS = {
             name="retry",
             label="Retry",
             question="Set it to run again: a worker picks it up at once, and counts attempts anew.",
-            fields=(WHY,),
+            fields=(
+                Field(
+                    name="also",
+                    label="Other projection",
+                    is_given=True,
+                    is_many=True,
+                    is_argument=True,
+                ),
+                WHY,
+            ),
         ),
         Action(
             name="skip",
@@ -283,7 +300,9 @@ async def _answered(desk: Desk, action: Action, name: str, request: Request) -> 
         return await html(desk, request, await _question(desk, action, name, said, request))
     done = await desk.lines.run(line, request.scope["user_name"])
     await desk.look(fresh=True)
-    request.session["flash"] = {"line": str(line), "text": done.text[:2000], "is_ok": done.is_ok}
+    request.session["flash"] = desk.outcomes.keep(
+        line=str(line), text=done.text[:SHOWN], is_ok=done.is_ok
+    )
     return RedirectResponse(desk.settings.root_path + _back(said, name), 303)
 
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from eventferry import metrics
 from eventferry.dashboard import action
 from eventferry.dashboard.access import SESSION_S, Access, is_own_form
+from eventferry.dashboard.audit import audit
 from eventferry.dashboard.desk import Desk
 from eventferry.dashboard.events import event, events
 from eventferry.dashboard.guard import Guard
@@ -28,8 +29,10 @@ from eventferry.dashboard.live import live
 from eventferry.dashboard.overview import overview
 from eventferry.dashboard.page import PACKAGE, Page, failed, html
 from eventferry.dashboard.page import routes as pages
+from eventferry.dashboard.parked import parked
 from eventferry.dashboard.projections import projection, projections
 from eventferry.dashboard.streams import stream, streams
+from eventferry.dashboard.system import system
 from eventferry.errors import EventFerryError
 
 OPEN_TO_ALL = ("/static/", "/login", "/livez")
@@ -37,6 +40,9 @@ FOR_PROGRAMS = ("/api/", "/metrics", "/live")
 
 PAGES = {
     "/": overview,
+    "/parked": parked,
+    "/audit": audit,
+    "/system": system,
     "/projections": projections,
     "/projections/{name}": projection,
     "/streams": streams,

@@ -10,12 +10,14 @@ other one knows.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
+from typing import Any
 
 import psycopg
 from psycopg.rows import class_row
@@ -38,6 +40,7 @@ AGAIN_S = 10.0
 ANSWER_S = 10.0
 """A look that has no answer by then has failed."""
 CONNECTIONS = 4
+OUTCOMES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,25 @@ class Look:
 
 
 @dataclass(slots=True)
+class Outcomes:
+    """What has come of a button, until the page is shown that says so: too much for a cookie."""
+
+    _kept: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def keep(self, **outcome: Any) -> str:
+        """Its key."""
+        while len(self._kept) >= OUTCOMES:
+            del self._kept[next(iter(self._kept))]
+        key = secrets.token_urlsafe(8)
+        self._kept[key] = outcome
+        return key
+
+    def take(self, key: str | None) -> Mapping[str, Any] | None:
+        """What it was; once."""
+        return self._kept.pop(key, None) if key else None
+
+
+@dataclass(slots=True)
 class Desk:
     """What the pages are made from."""
 
@@ -97,6 +119,7 @@ class Desk:
     lines: Lines
     is_closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is to end: who listens is let go."""
+    outcomes: Outcomes = field(default_factory=Outcomes)
     _pools: Pools | None = None
     _tried_at: float = -inf
     _error: EventFerryError | None = None

@@ -128,7 +128,7 @@ async def html(desk: Desk, request: Request, page: Page) -> Response:
                 "theme": theme if theme in ("light", "dark") else None,
                 "user": user,
                 "form_secret": form_secret(request.session),
-                "flash": request.session.pop("flash", None) if not _is_live(request) else None,
+                "flash": None if _is_live(request) else _flash(desk, request),
                 "path": request.scope["path"],
                 "query": request.url.query,
                 "params": request.query_params,
@@ -139,6 +139,11 @@ async def html(desk: Desk, request: Request, page: Page) -> Response:
         )
     )
     return HTMLResponse(text, page.status)
+
+
+def _flash(desk: Desk, request: Request) -> Mapping[str, Any] | None:
+    """What has come of the button that was pressed before; once."""
+    return desk.outcomes.take(request.session.pop("flash")) if "flash" in request.session else None
 
 
 def _is_live(request: Request) -> bool:
@@ -158,6 +163,7 @@ def _templates() -> Environment:
     made.filters.update(show.FILTERS)
     made.filters["preview"] = preview
     made.filters["json"] = lambda value: dumped(value, indent=True).decode()
+    made.filters["json_line"] = lambda value: dumped(value).decode()
     return made
 
 

@@ -106,6 +106,9 @@ SIGNS = {
     "paused": "❚❚",
     "failed": "✕",
     "deleted": "⌫",
+    "outdated": "↑",
+    "is asked to end": "…",
+    "gone": "✕",
 }
 
 FILTERS: dict[str, Callable[..., Any]] = {

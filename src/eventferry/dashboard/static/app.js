@@ -1,6 +1,8 @@
 // What a page does beyond links and forms: all of it works without this, but for following live.
 "use strict";
 
+document.documentElement.classList.add("scripts"); // shows what does nothing without
+
 const page = () => document.getElementById("page");
 const dialog = () => document.getElementById("dialog");
 
@@ -21,12 +23,20 @@ if (zone && remembered("zone") !== zone) {
   if (remembered("zone") === zone) addEventListener("load", () => page() && htmx.trigger(page(), "refresh"));
 }
 
+// Who fills in what he looks for would lose it to the next refresh.
+function isFilledIn(field) {
+  if (field.type === "hidden") return false;
+  if (field.type === "checkbox" || field.type === "radio") return field.checked !== field.defaultChecked;
+  if (field.tagName !== "SELECT") return field.value !== field.defaultValue;
+  return field.selectedIndex !== Math.max(0, [...field.options].findIndex((option) => option.defaultSelected));
+}
+
 // Who is about to choose, to answer or to copy is not disturbed by what is new.
 function isBusy() {
   const selected = getSelection();
   return (
     dialog()?.open ||
-    page()?.querySelector("input[type=checkbox][name=event]:checked, form[data-touched]") ||
+    [...(page()?.querySelectorAll("input, select") || [])].some(isFilledIn) ||
     (selected && !selected.isCollapsed && page()?.contains(selected.anchorNode))
   );
 }
@@ -109,9 +119,14 @@ document.addEventListener("click", (event) => {
     event.preventDefault();
     dialog().close();
   }
-  if (at("[data-dialog]") && plain) {
+  if (at("a[data-dialog]") && plain) {
     event.preventDefault();
-    ask(at("[data-dialog]"));
+    ask(at("a[data-dialog]"));
+  }
+  if (at("[data-select]")) {
+    const all = [...at("form").querySelectorAll("input[type=checkbox]")];
+    const chosen = all.some((box) => !box.checked);
+    for (const box of all) box.checked = chosen;
   }
   if (at("[data-theme-switch]")) {
     const dark = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
@@ -129,13 +144,14 @@ document.addEventListener("click", (event) => {
 });
 
 document.addEventListener("submit", (event) => {
+  if (event.target.matches("[data-dialog]")) {
+    event.preventDefault();
+    const said = new URLSearchParams(new FormData(event.target));
+    ask({ href: `${event.target.getAttribute("action")}?${said}`, textContent: event.submitter?.textContent || "" });
+    return;
+  }
   // one press is one command, however long it takes
   for (const button of event.target.querySelectorAll("button:not([type=button])")) button.disabled = true;
-});
-
-// Who fills in what he looks for would lose it to the next refresh.
-document.addEventListener("input", (event) => {
-  event.target.closest?.("form.filters")?.setAttribute("data-touched", "");
 });
 
 // The line beside a button, as it is with what has been filled in.
