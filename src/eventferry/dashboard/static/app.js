@@ -99,6 +99,7 @@ async function replan(form) {
     if (form.querySelector(part)) form.querySelector(part).replaceWith(question.querySelector(part));
   }
   form.elements.planned.value = question.querySelector("[name=planned]").value;
+  form.querySelectorAll("[data-option]").forEach(fillIn); // what was written meanwhile
 }
 
 document.addEventListener("change", (event) => {
@@ -155,11 +156,8 @@ document.addEventListener("submit", (event) => {
 });
 
 // The line beside a button, as it is with what has been filled in.
-document.addEventListener("input", (event) => {
-  const chosen = document.getElementById(event.target.dataset?.chooses);
-  if (chosen) chosen.checked = true;
-  const field = event.target.closest?.("[data-option]");
-  const code = field?.form.querySelector(".line code");
+function fillIn(field) {
+  const code = field.form.querySelector(".line code");
   if (!code) return;
   const { option } = field.dataset;
   const quoted = `'${field.value.replaceAll("'", `'"'"'`)}'`;
@@ -167,4 +165,10 @@ document.addEventListener("input", (event) => {
   const yes = bare.endsWith(" --yes") ? " --yes" : "";
   const start = bare.slice(0, bare.length - yes.length);
   code.textContent = field.value || field.required ? `${start} ${option} ${field.value ? quoted : "…"}${yes}` : bare;
+}
+
+document.addEventListener("input", (event) => {
+  const chosen = document.getElementById(event.target.dataset?.chooses);
+  if (chosen) chosen.checked = true;
+  if (event.target.matches?.("[data-option]")) fillIn(event.target);
 });
