@@ -27,6 +27,8 @@ in_both_themes = pytest.mark.parametrize("theme", ["light", "dark"])
 GRAVE = ("serious", "critical")
 
 SHIFTS = """
+    window.updates = 0;
+    document.addEventListener("htmx:afterSettle", () => { window.updates += 1; });
     window.shifts = [];
     new PerformanceObserver((list) => {
         for (const entry of list.getEntries()) {
@@ -112,6 +114,13 @@ def shifts(page: Page) -> list[Any]:
     """What has jumped in a page since it was opened, and how far; empty: nothing."""
     found: list[Any] = page.evaluate("window.shifts")
     return found
+
+
+def refresh(page: Page) -> None:
+    """Brings a page up to date, as it does by itself when something has changed."""
+    known = page.evaluate("window.updates")
+    page.evaluate("htmx.trigger(document.getElementById('page'), 'refresh')")
+    page.wait_for_function("known => window.updates > known", arg=known)
 
 
 def is_wide(page: Page) -> bool:

@@ -5,12 +5,24 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.browsing import PHONE, Open, grave, is_wide, shifts
+from tests.dashboard.browsing import PHONE, Open, grave, is_wide, refresh, shifts
 from tests.dashboard.conftest import Serve
 from tests.dashboard.serving import Dashboard
 from tests.dashboard.staged import EVENTS, FAILS_AT, Staged
 
 LIVE_UPDATES = 10
+VISIBLE = 0.01
+"""Up to ten times as much counts as calm; a number that has got a digit more is far below."""
+PAGES = (
+    "/",
+    "/projections",
+    "/projections/welcome-projection",
+    "/streams",
+    "/events?environment=shared",
+    "/parked",
+    "/audit",
+    "/system",
+)
 
 
 def background(page: Page) -> str:
@@ -101,3 +113,18 @@ def test_the_login_of_a_person(shown: Staged, serve: Serve, visit: Open) -> None
     page.wait_for_url("**/?show=all")
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_label("Token")).to_be_visible()
+
+
+@pytest.mark.once
+def test_no_page_jumps_visibly(stage: Staged, serve: Serve, visit: Open) -> None:
+    running = serve(stage.mail.folder)
+    pages = [visit(path, at=running) for path in PAGES]
+    for page in pages:
+        refresh(page)  # by now the viewer's zone is known
+        page.evaluate("window.shifts.length = 0")
+    for round_ in range(LIVE_UPDATES):
+        stage.register(EVENTS + 10 * round_ + 1, EVENTS + 10 * round_ + 10)
+        for page in pages:
+            refresh(page)
+    jumped = {page.url: sum(shift["value"] for shift in shifts(page)) for page in pages}
+    assert max(jumped.values()) < VISIBLE, jumped
