@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from eventferry.bench import appending, catching_up, hopping, scale, worker, writing
+from eventferry.bench import appending, catching_up, dashboard, hopping, scale, worker, writing
 from eventferry.bench.figure import Figure
 from eventferry.bench.stage import Stage
 
@@ -30,6 +30,8 @@ FIGURES: Mapping[str, Callable[[Stage], Iterator[Figure]]] = MappingProxyType(
         "k": worker.many_streams,
         "l": worker.memory,
         "n": writing.all_at_once,
+        "o": dashboard.pages,
+        "p": dashboard.watching,
     }
 )
 """What is measured, by its line in the table."""

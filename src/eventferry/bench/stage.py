@@ -182,28 +182,36 @@ class Stores:
 
     def worker(self, configuration: str, *arguments: str) -> Process:
         """A worker in a process of its own, with this configuration."""
+        return self.process(configuration, "worker", *arguments)
+
+    def process(self, configuration: str, *command: str) -> Process:
+        """A command in a process of its own, with this configuration."""
         urls = {"local_url": self.local_url, "shared_url": self.shared_url}
         said = {"service": self.name, **urls}
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in said.items()]
         (self.folder / "projections.toml").write_text("".join(lines) + configuration)
         # ours may name another configuration, and stores that are nobody's to measure with
         environ = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFERRY_")}
-        command = [*EVENTFERRY, "worker", *arguments]
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             process = Process(
                 _process=popen(
-                    command, folder=self.folder, output=log, environ=environ, script=KILLED
+                    [*EVENTFERRY, *command],
+                    folder=self.folder,
+                    output=log,
+                    environ=environ,
+                    script=KILLED,
                 )
             )
         self._stack.callback(process.stop)
         return process
 
     def last_words(self) -> str:
-        """The end of what its worker has said."""
-        return "\n".join(self._log.read_text().splitlines()[-15:])
+        """The end of what its processes have said."""
+        return "\n".join(self.log.read_text().splitlines()[-15:])
 
     @property
-    def _log(self) -> Path:
+    def log(self) -> Path:
+        """What its processes say."""
         return self.folder / "log"
 
 

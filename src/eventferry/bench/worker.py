@@ -65,15 +65,15 @@ def idle(stage: Stage) -> Iterator[Figure]:
             begun = "SELECT count(*) FROM eventferry.checkpoints WHERE position > 0"
             until(lambda: conn.execute(begun).fetchone() == (projections,), "readers", within_s=60)
         time.sleep(stage.sized(SETTLING_S))
-        transactions, cpu = [], []
+        counted, cpu = [], []
         for _ in range(stage.rounds):
-            before, spent = _transactions(stage, stores), _cpu_s(worker)
+            before, spent = transactions(stage, stores), _cpu_s(worker)
             time.sleep(seconds)
-            transactions.append((_transactions(stage, stores) - before) / seconds)
+            counted.append((transactions(stage, stores) - before) / seconds)
             cpu.append((_cpu_s(worker) - spent) / seconds * 100)
         require(worker.code is None, f"the worker has ended: {stores.last_words()}")
         yield _on_average(
-            f"idle, {projections} projections over {streams} streams", transactions,
+            f"idle, {projections} projections over {streams} streams", counted,
             unit="transactions/s",
         )  # fmt: skip
         yield _on_average("the same, CPU of the worker", cpu, unit="% of a core")
@@ -86,7 +86,7 @@ def _on_average(what: str, measured: list[float], *, unit: str) -> Figure:
     return replace(figure, ours=average, value=average)
 
 
-def _transactions(stage: Stage, stores: Stores) -> int:
+def transactions(stage: Stage, stores: Stores) -> int:
     """So far, in both stores; asked in another database."""
     names = [
         url.partition("?")[0].rpartition("/")[2] for url in (stores.local_url, stores.shared_url)
