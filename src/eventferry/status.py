@@ -170,11 +170,14 @@ class _Checkpoint:
     locked_by: int | None
 
 
-async def status(pools: Pools, projections: Sequence[Projection]) -> list[ProjectionStatus]:
+async def status(
+    pools: Pools, projections: Sequence[Projection], *, present: Sequence[Runner] | None = None
+) -> list[ProjectionStatus]:
     """How the projections are, in their order.
 
     The number of statements does not grow with that of the projections, but for those that are
-    behind. Where the shared store is missing from the pools, what only it knows is None.
+    behind. Where the shared store is missing from the pools, what only it knows is None. The
+    processes that are `present` are looked for, unless they are known already.
 
     Raises:
         StoreUnavailable, psycopg.Error: an outage of one of the stores.
@@ -191,7 +194,8 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
         if (environment := "shared" if kind == "producing" else "local") in pools.opened
     }
     parked = await _parked(pools.local, names)
-    present = [runner for runner in await runners(pools.local) if runner.is_alive]
+    known = await runners(pools.local) if present is None else present
+    alive = [runner for runner in known if runner.is_alive]
     rates = await _rates(pools.local, names)
     refused = await _refusals(pools, projections)
     reaches = {
@@ -211,7 +215,7 @@ async def status(pools: Pools, projections: Sequence[Projection]) -> list[Projec
             reaches.get(p.environment),
             refused=refused.get(p.shared_stream or ""),
             parked=parked.get(p.name),
-            runners=tuple(runner for runner in present if p.name in runner.projections),
+            runners=tuple(runner for runner in alive if p.name in runner.projections),
             rate=rates.get(p.name, 0.0),
         )
         for p in projections

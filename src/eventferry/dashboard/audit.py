@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from eventferry import browse
 from eventferry.browse import AuditPlace
-from eventferry.dashboard.desk import Desk
+from eventferry.dashboard.desk import BESIDE, Desk
 from eventferry.dashboard.page import Page, Wrong
 
 PAGE = 50
@@ -32,7 +32,7 @@ ACTIONS = (
 
 async def audit(desk: Desk, request: Request) -> Page:
     """A page of it."""
-    look, asked = await desk.look(), request.query_params
+    look, asked = await desk.look(times=BESIDE), request.query_params
     wanted = {name: asked.get(name, "").strip() or None for name in FILTERS}
     before = place(asked["before"]) if "before" in asked else None
     async with desk.pools() as pools:
@@ -43,6 +43,7 @@ async def audit(desk: Desk, request: Request) -> Page:
         template="audit.html",
         title="Audit",
         data={"filters": wanted, "actions": page.actions, "before": older},
+        follows=True,
         view={
             "names": sorted({p.name for p in look.projections}),
             "offered": ACTIONS,

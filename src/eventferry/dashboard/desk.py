@@ -37,6 +37,9 @@ from eventferry.status import ProjectionStatus, status
 
 AGAIN_S = 10.0
 """After so long, a store that was away is asked again whether it is there."""
+BESIDE = 3
+"""A page that asks the stores by itself, again and again, is content with a look so many times as
+old beside it."""
 ANSWER_S = 10.0
 """A look that has no answer by then has failed."""
 CONNECTIONS = 4
@@ -183,11 +186,16 @@ class Desk:
         if old is not None:
             await old.__aexit__(None, None, None)
 
-    async def look(self, *, fresh: bool = False) -> Look:
-        """How everything is: the last look, if it is good enough."""
+    async def look(self, *, fresh: bool = False, times: int = 1) -> Look:
+        """How everything is: the last look, if it is good enough.
+
+        Args:
+            fresh: Whether none is.
+            times: So many times as old as usual it may be.
+        """
         async with self._looking:
             age = time.monotonic() - self._looked_at
-            if self._look is None or fresh or age >= self.settings.look_s:
+            if self._look is None or fresh or age >= times * self.settings.look_s:
                 self._look = await self._taken((self._look.number if self._look else 0) + 1)
                 self._looked_at = time.monotonic()
             return self._look
@@ -197,12 +205,14 @@ class Desk:
         try:
             async with asyncio.timeout(ANSWER_S), self.pools() as pools:
                 away = () if pools.away is None else (said(pools.away),)
+                present = await runners(pools.local)
+                own = list(self.config.projections.values())
                 return Look(
                     number=number,
                     at=at,
-                    projections=tuple(await status(pools, list(self.config.projections.values()))),
+                    projections=tuple(await status(pools, own, present=present)),
                     reports=tuple(await _reports(pools)),
-                    runners=tuple(await runners(pools.local)),
+                    runners=tuple(present),
                     away=away,
                 )
         except (EventFerryError, psycopg.Error, TimeoutError) as error:

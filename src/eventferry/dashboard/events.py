@@ -82,9 +82,9 @@ async def events(desk: Desk, request: Request) -> Page:
             "older_link": _link(asked, before=found.older),
             "newer_link": _link(asked, after=found.newer),
             "newest_link": _link(asked),
-            "live_query": "?follow",
         },
         is_live=is_newest,
+        follows=True,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from eventferry.dashboard.desk import Desk, Look
+from eventferry.dashboard.desk import BESIDE, Desk, Look
 from eventferry.dashboard.map import SILENT_S
 
 EVENT = "look"
@@ -30,14 +30,15 @@ async def live(request: Request) -> StreamingResponse:
 
 
 async def _events(desk: Desk, *, follows: bool) -> AsyncIterator[str]:
-    known = _gist(await desk.look())
+    times = BESIDE if follows else 1
+    known = _gist(await desk.look(times=times))
     yield "retry: 2000\n\n"
     while not desk.is_closing.is_set():
         try:
             await asyncio.wait_for(desk.is_closing.wait(), desk.settings.look_s)
             return
         except TimeoutError:
-            look = await desk.look()
+            look = await desk.look(times=times)
         if follows or _gist(look) != known:
             known = _gist(look)
             yield f"event: {EVENT}\ndata: {look.number}\n\n"

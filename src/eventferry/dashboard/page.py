@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from eventferry.dashboard import show
 from eventferry.dashboard.access import form_secret
-from eventferry.dashboard.desk import ANSWER_S, Desk, is_expected, said
+from eventferry.dashboard.desk import ANSWER_S, BESIDE, Desk, is_expected, said
 from eventferry.dashboard.listing import preview
 from eventferry.errors import EventFerryError, UnknownProjection
 
@@ -48,6 +48,8 @@ class Page:
     status: int = 200
     is_live: bool = True
     """Whether it is fetched again when something has changed."""
+    follows: bool = False
+    """Whether that may be what no look shows: then it is fetched again and again."""
 
 
 Maker = Callable[[Desk, Request], Awaitable[Page]]
@@ -112,7 +114,9 @@ async def html(desk: Desk, request: Request, page: Page) -> Response:
     zone = show.zone(request.cookies.get("zone"))
     theme = request.cookies.get("theme")
     user = request.scope.get("user_name")
-    look = await desk.look() if user else None  # who is not let in is told nothing
+    look = (
+        await desk.look(times=BESIDE if page.follows else 1) if user else None
+    )  # who is not let in is told nothing
     text = (
         _templates()
         .get_template(page.template)

@@ -78,9 +78,12 @@ async def projection(desk: Desk, request: Request) -> Page:
             await minutes(pools.local, asked.name, *span.window(now)), span, now
         )
         failures = await browse.alike_failures(pools, [asked])
-        errors = _errors(failures, await browse.alike_parked(pools), asked.name)
-        parked = await browse.parked_page(pools, projection=asked.name, limit=PARKED_SHOWN)
         found = look.find(asked.name)
+        alike, parked = [], None
+        if found is not None and found.parked is not None:
+            alike = await browse.alike_parked(pools)
+            parked = await browse.parked_page(pools, projection=asked.name, limit=PARKED_SHOWN)
+        errors = _errors(failures, alike, asked.name)
         event, event_is_away = await _failing(pools, found, asked)
     zone = show.zone(request.cookies.get("zone"))
     return Page(

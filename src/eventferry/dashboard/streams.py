@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from eventferry import browse
-from eventferry.dashboard.desk import Desk, Look
+from eventferry.dashboard.desk import BESIDE, Desk, Look
 from eventferry.dashboard.listing import listed
 from eventferry.dashboard.page import Page, failed
 from eventferry.pools import Pools
@@ -29,7 +29,7 @@ async def streams(desk: Desk, request: Request) -> Page:
         template="streams.html",
         title="Streams",
         data={"stores": stores},
-        view={"live_query": "?follow"},
+        follows=True,
     )
 
 
@@ -51,12 +51,12 @@ async def stream(desk: Desk, request: Request) -> Page:
         data={
             "environment": environment,
             "stream": found,
-            "readers": _readers(desk, await desk.look(), environment, name),
+            "readers": _readers(desk, await desk.look(times=BESIDE), environment, name),
             "events": [listed(event, desk.redaction) for event in page.events] if page else [],
             "horizon": page and page.horizon,
             "in_flight": page and page.in_flight,
         },
-        view={"live_query": "?follow"},
+        follows=True,
     )
 
 

@@ -71,6 +71,7 @@ async def system(desk: Desk, _: Request) -> Page:
             "served": _served(desk.settings, config),
             "restart": RESTART,
         },
+        follows=True,
         view={"running": running, "gone": [r for r in look.runners if not r.is_alive]},
     )
 
