@@ -67,7 +67,7 @@ def figures(done: Done) -> list[dict[str, Any]]:
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("lines", ["acdefgh", "bn", "ijkl"])
+@pytest.mark.parametrize("lines", ["acdefgh", "bn", "ijkl", "op"])
 def test_every_line_can_be_measured(bench: Bench, lines: str) -> None:
     done = bench("--only", ",".join(lines), "--json")
 
@@ -80,7 +80,7 @@ def test_every_line_can_be_measured(bench: Bench, lines: str) -> None:
 
 
 def test_the_lines_of_the_issue_are_all_there() -> None:
-    assert "".join(FIGURES) == "abcdefghijkln"
+    assert "".join(FIGURES) == "abcdefghijklnop"
 
 
 def test_its_answer_is_json_alone_and_says_what_one_needs_to_compare(bench: Bench) -> None:

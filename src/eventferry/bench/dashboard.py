@@ -15,6 +15,7 @@ from eventferry.bench import sample
 from eventferry.bench.figure import Figure, alone
 from eventferry.bench.stage import STREAM, BenchUnavailable, Stage, Stores, require
 from eventferry.bench.worker import transactions
+from eventferry.dashboard.settings import LOOK_S
 from eventferry.demo.process import until
 from eventferry.store import EventStore
 
@@ -53,8 +54,8 @@ class _Site:
         return body
 
 
-def _site(stores: Stores) -> _Site:
-    stores.process(READERS, "dashboard", "--port", "0", "--json")
+def _site(stores: Stores, *options: str) -> _Site:
+    stores.process(READERS, "dashboard", "--port", "0", "--json", *options)
 
     def said() -> int | None:
         for line in stores.log.read_text().splitlines() if stores.log.exists() else ():
@@ -120,14 +121,15 @@ def watching(stage: Stage) -> Iterator[Figure]:
         stores.fill(1_000)
         worker = stores.worker(READERS, "--once")
         require(worker.ended() == 0, f"the worker failed: {stores.last_words()}")
-        site = _site(stores)
+        refresh_s = min(LOOK_S, seconds / 4)  # as usual, unless all is smaller
+        site = _site(stores, "--refresh", f"{refresh_s * 1000:.0f}ms")
         with _Writer(stores.store()):
             for path in ("/", "/projections/reader-projection", "/events"):
                 costs = []
                 for _ in range(stage.rounds):
                     alone_ = _rate(stage, stores, seconds)
                     with _Viewer(site, path) as viewer:
-                        time.sleep(seconds / 4)  # until the first look is over
+                        time.sleep(refresh_s)  # until the first look is over
                         costs.append(_rate(stage, stores, seconds) - alone_)
                     require(viewer.fetched > 0, f"{path} has not changed while it was open")
                 figure = alone("p", f"open {path}", costs, unit="queries/s", target=3)
