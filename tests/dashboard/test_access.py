@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from urllib.parse import quote
 
 import httpx
 import pytest
@@ -134,6 +133,13 @@ def test_a_form_of_another_session_is_refused(
     assert "earlier session" in answer.text
 
 
+def test_two_dashboards_on_one_host_have_sessions_of_their_own(serve: Serve, shown: Staged) -> None:
+    pages = [serve(shown.mail.folder, "--read-only").url + "/login" for _ in range(2)]
+    with httpx.Client() as browser:  # it sends a host's cookies to all its ports
+        first, _, again = (secret_of(browser.get(url)) for url in (*pages, pages[0]))
+    assert again == first
+
+
 def test_a_form_has_an_end(open_to_all: httpx.Client) -> None:
     form = {"form": secret_of(open_to_all.get(RETRY)), "reason": "x" * 1_000_000}
     assert open_to_all.post(RETRY, data=form).status_code == 403
@@ -218,9 +224,10 @@ def test_a_session_ends_with_the_logout(with_token: httpx.Client) -> None:
 
 def test_a_session_that_nobody_has_signed_is_none(with_token: httpx.Client) -> None:
     log_in(with_token, password=TOKEN)
-    body, _, rest = with_token.cookies["eventferry"].partition(".")
+    ((name, cookie),) = with_token.cookies.items()
+    body, _, rest = cookie.partition(".")
     with_token.cookies.clear()
-    with_token.cookies.set("eventferry", f"{body}x.{rest}")
+    with_token.cookies.set(name, f"{body}x.{rest}")
     assert with_token.get("/").status_code == 303
 
 
@@ -232,15 +239,11 @@ def test_a_session_that_nobody_has_signed_is_none(with_token: httpx.Client) -> N
         "/\\evil.example.org",
         "evil",
         "\t//evil.org",
+        "/\t/evil.example.org",
     ],
 )
 def test_nobody_is_sent_to_another_site(with_token: httpx.Client, after: str) -> None:
     assert log_in(with_token, after, password=TOKEN).headers["Location"] == "/"
-
-
-def test_a_tab_makes_no_other_site_of_a_path(with_token: httpx.Client) -> None:
-    location = log_in(with_token, "/\t/evil.example.org", password=TOKEN).headers["Location"]
-    assert location == "/" + quote("\t") + "/evil.example.org"
 
 
 def test_users_are_known_by_their_passwords(serve: Serve, shown: Staged, hashed: str) -> None:
@@ -264,6 +267,7 @@ def test_a_proxy_says_who_the_user_is(serve: Serve, shown: Staged) -> None:
     with serve(shown.mail.folder, *options).client() as client:
         assert client.get("/").status_code == 401
         assert client.get("/", headers={"X-Forwarded-User": ""}).status_code == 401
+        assert client.get("/ferry", headers={"X-Forwarded-User": "linus"}).status_code == 200
         page = client.get("/ferry/", headers={"X-Forwarded-User": "linus"})
         assert page.status_code == 200
         assert "linus" in page.text

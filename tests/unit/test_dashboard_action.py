@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from eventferry.dashboard.action import ACTIONS, fitting
+from eventferry.dashboard.guard import own_path
 from eventferry.dashboard.line import BLANK
 from eventferry.dashboard.page import Wrong
 from eventferry.status import Failure, ParkedEvents, ProjectionStatus
@@ -132,3 +133,15 @@ def test_a_button_shows_its_line_as_it_will_be() -> None:
     assert lines["retry"] == "eventferry projections retry mails"
     assert lines["skip"] == f"eventferry projections skip mails --event {E1} --reason …"
     assert lines["reset"] == "eventferry projections reset mails --to start --yes"
+
+
+@pytest.mark.parametrize("path", ["/", "/events?type=A&entity=7", "/projections/a.b_c", "/a//b"])
+def test_a_path_of_ours_is_gone_back_to(path: str) -> None:
+    assert own_path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path", ["", "a", "//evil", "/\\evil", "/a\\b", "/\t/evil", "\t//evil", "/\n/evil", "http://a"]
+)
+def test_where_a_browser_might_leave_us_nobody_is_sent(path: str) -> None:
+    assert own_path(path) is None

@@ -7,6 +7,7 @@ import getpass
 import os
 import socket
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -154,5 +155,6 @@ def _served(call: Call, config: Config, settings: Settings) -> Report:
         else:
             Screen(sys.stdout).line(f"the dashboard of {config.service} is at {at}; Ctrl-C ends it")
             sys.stdout.flush()
-        asyncio.run(serve(config, settings, listener, owner=who()))
+        bound_to = replace(settings, port=bound)
+        asyncio.run(serve(config, bound_to, listener, owner=who()))
     return Report(is_printed=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
@@ -18,11 +17,14 @@ from starlette.routing import Route
 
 from eventferry.dashboard.access import is_own_form
 from eventferry.dashboard.desk import Desk
+from eventferry.dashboard.guard import own_path
 from eventferry.dashboard.line import BLANK, Line
 from eventferry.dashboard.page import Page, Wrong, failed, html
 from eventferry.errors import UnknownProjection
 from eventferry.status import ProjectionStatus
 
+LONGEST = 10_000
+"""Characters of a value: a process takes no argument of any length."""
 SHOWN = 20_000
 """Characters of what a line has said."""
 Said = Mapping[str, Sequence[str]]
@@ -60,6 +62,8 @@ class Field:
             Wrong: it is missing, or can't be.
         """
         values = [value for value in said.get(self.name, ()) if value]
+        if any("\0" in value or len(value) > LONGEST for value in values):
+            raise Wrong(f"{self.label}: expected at most {LONGEST:,} characters, and none a NUL")
         if self.required and not values:
             if blank is None:
                 raise Wrong(f"{self.label} is missing; say it, for those who will ask")
@@ -342,6 +346,4 @@ async def _question(desk: Desk, action: Action, name: str, said: Said, request: 
 
 def _back(said: Said, name: str) -> str:
     """Where the user came from, if that is a page of ours."""
-    back = "".join(said.get("back", ()))
-    is_path = back.startswith("/") and not back.startswith("//") and not urlsplit(back).netloc
-    return back if is_path and "\\" not in back else f"/projections/{name}"
+    return own_path("".join(said.get("back", ()))) or f"/projections/{name}"

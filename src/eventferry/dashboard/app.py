@@ -24,7 +24,7 @@ from eventferry.dashboard.access import SESSION_S, Access, is_own_form
 from eventferry.dashboard.audit import audit
 from eventferry.dashboard.desk import Desk
 from eventferry.dashboard.events import event, events
-from eventferry.dashboard.guard import Guard
+from eventferry.dashboard.guard import Guard, own_path
 from eventferry.dashboard.live import live
 from eventferry.dashboard.overview import overview
 from eventferry.dashboard.page import PACKAGE, Page, failed, html
@@ -60,6 +60,8 @@ def application(desk: Desk, owner: str) -> Starlette:
         owner: Who has started it: whom its changes are put down to where nobody logs in.
     """
     access = Access(desk.settings, owner)
+    # browsers send a cookie to all ports of a host: another dashboard's would overwrite it
+    cookie = f"eventferry-{desk.config.service}-{desk.settings.port}"
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -86,7 +88,7 @@ def application(desk: Desk, owner: str) -> Starlette:
             Middleware(
                 SessionMiddleware,
                 secret_key=access.secret,
-                session_cookie="eventferry",
+                session_cookie=cookie,
                 max_age=SESSION_S,
                 path=desk.settings.root_path or "/",
                 same_site="strict",
@@ -109,8 +111,10 @@ class _Rooted:
     root: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.root and scope["type"] == "http" and scope["path"].startswith(self.root + "/"):
-            scope = {**scope, "path": scope["path"].removeprefix(self.root)}
+        if self.root and scope["type"] == "http":
+            path: str = scope["path"]
+            if path == self.root or path.startswith(self.root + "/"):
+                scope = {**scope, "path": path.removeprefix(self.root) or "/"}
         await self.app(scope, receive, send)
 
 
@@ -165,8 +169,7 @@ async def _login(request: Request) -> Response:
     """The page where one says who one is, and what comes of it."""
     desk: Desk = request.app.state.desk
     access: Access = request.app.state.access
-    after = request.query_params.get("next", "/")
-    after = after if after.startswith("/") and not after.startswith(("//", "/\\")) else "/"
+    after = own_path(request.query_params.get("next", "")) or "/"
     problem = None
     if request.method == "POST":
         form = await request.form()

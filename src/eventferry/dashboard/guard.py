@@ -96,6 +96,15 @@ def _stranger(headers: Headers, settings: Settings) -> str | None:
     return None if is_own else origin
 
 
+def own_path(path: str) -> str | None:
+    """The path, if a browser that is sent there stays with us; None: it might not.
+
+    Browsers take `//` and `/\\` for the beginning of another host, and overlook tabs between.
+    """
+    is_own = path.startswith("/") and not path.startswith("//")
+    return path if is_own and "\\" not in path and path.isprintable() else None
+
+
 def _at(address: str) -> SplitResult:
     """Its parts; none, if it is no address."""
     try:
