@@ -11,7 +11,7 @@ from starlette.requests import Request
 from eventferry import browse
 from eventferry.browse import AuditPlace
 from eventferry.dashboard.desk import BESIDE, Desk
-from eventferry.dashboard.page import Page, Wrong
+from eventferry.dashboard.page import Page, Wrong, position
 
 PAGE = 50
 FILTERS = ("projection", "who", "action")
@@ -71,7 +71,7 @@ def place(text: str) -> Mapping[str, tuple[datetime, int]]:
     found: dict[str, Any] = {}
     try:
         for store, at, number in zip(words[::3], words[1::3], words[2::3], strict=True):
-            found[store] = (datetime.fromisoformat(at), int(number))
+            found[store] = (datetime.fromisoformat(at), position(number))
     except ValueError:
         found = {}
     known = all(store in ("local", "shared") and at.tzinfo for store, (at, _) in found.items())

@@ -18,7 +18,7 @@ from eventferry import browse
 from eventferry.dashboard import show
 from eventferry.dashboard.desk import Desk
 from eventferry.dashboard.listing import listed, whole
-from eventferry.dashboard.page import Page, Wrong, failed
+from eventferry.dashboard.page import Page, Wrong, failed, position
 from eventferry.dashboard.redaction import Redaction
 from eventferry.dashboard.streams import environments, no_store
 from eventferry.pools import Pools
@@ -91,9 +91,9 @@ async def events(desk: Desk, request: Request) -> Page:
 async def event(desk: Desk, request: Request) -> Page:
     """One event."""
     further = {
-        environment: position
+        environment: after
         for environment in ("local", "shared")
-        if (position := _position(request, environment)) is not None
+        if (after := _position(request, environment)) is not None
     }
     async with desk.pools() as pools:
         return await _found(desk, pools, _id(request.path_params["id"]), further)
@@ -142,20 +142,21 @@ def _related(related: browse.Related, redaction: Redaction) -> dict[str, Any]:
     }
 
 
-def _link(asked: Mapping[str, str], **position: int | None) -> str | None:
+def _link(asked: Mapping[str, str], **place: int | None) -> str | None:
     """The same page at another position; None: there is none."""
-    if None in position.values():
+    if None in place.values():
         return None
-    return f"/events?{urlencode({**asked, **position})}"
+    return f"/events?{urlencode({**asked, **place})}"
 
 
 def _position(request: Request, name: str) -> int | None:
     text = request.query_params.get(name, "")
     if not text:
         return None
-    if not (text.isdecimal() and text.isascii() and len(text) < 19):
-        raise Wrong(f"{name} must be a position, a whole number from 0 on, not {text!r}")
-    return int(text)
+    try:
+        return position(text)
+    except ValueError:
+        raise Wrong(f"{name} must be a position, a whole number from 0 on, not {text!r}") from None
 
 
 def _id(text: str) -> UUID:
@@ -176,7 +177,8 @@ def _moment(request: Request, name: str) -> datetime | None:
         moment = datetime.fromisoformat(text)
         if moment.utcoffset() is None:
             moment = moment.replace(tzinfo=show.zone(request.cookies.get("zone")))
-        moment.timestamp()
-    except (ValueError, OverflowError):
+        if not 1 < moment.year < 9999:  # a little before or after it must be a time, too
+            raise ValueError
+    except ValueError:
         raise Wrong(f"{name} must be a time, such as 2026-01-31T12:00, not {text!r}") from None
     return moment

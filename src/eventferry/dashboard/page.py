@@ -16,6 +16,7 @@ from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 import orjson
@@ -80,6 +81,8 @@ def _as_json(maker: Maker) -> Callable[[Request], Awaitable[Response]]:
 
 async def _made(maker: Maker, desk: Desk, request: Request) -> Page:
     """The page, or what went wrong with it, in words."""
+    if "\0" in unquote(str(request.url)):
+        return failed(400, "the address holds a NUL character, which no store can")
     try:
         async with asyncio.timeout(ANSWER_S):
             return await maker(desk, request)
@@ -97,6 +100,17 @@ async def _made(maker: Maker, desk: Desk, request: Request) -> Page:
 
 class Wrong(ValueError):
     """What a request asks for can't be: the message says what was expected, and what came."""
+
+
+def position(text: str) -> int:
+    """A position, as links say it.
+
+    Raises:
+        ValueError: it is none that a store could have.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ValueError(f"{text!r} is no position")
+    return int(text)
 
 
 def failed(status: int, message: str) -> Page:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from eventferry import browse
 from eventferry.browse import AlikeParked, ParkedPlace
 from eventferry.dashboard.desk import Desk
-from eventferry.dashboard.page import Page, Wrong
+from eventferry.dashboard.page import Page, Wrong, position
 from eventferry.fingerprint import fingerprint
 from eventferry.status import ProjectionStatus
 
@@ -158,10 +158,13 @@ def _place(text: str | None) -> ParkedPlace | None:
     """Where a page ends, as its link says it: projection, position, stream."""
     if text is None:
         return None
-    parts = text.split()
-    if len(parts) != 3 or not (parts[1].isascii() and parts[1].isdigit()) or len(parts[1]) > 18:
-        raise Wrong(f"after: expected a projection, a position and a stream, not {text!r}")
-    return parts[0], int(parts[1]), parts[2]
+    try:
+        projection, at, stream = text.split()
+        return projection, position(at), stream
+    except ValueError:
+        raise Wrong(
+            f"after: expected a projection, a position and a stream, not {text!r}"
+        ) from None
 
 
 def _written(place: ParkedPlace | None) -> str | None:
