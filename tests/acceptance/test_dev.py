@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -130,7 +130,8 @@ class ServiceFolder:
             process.kill()
             process.communicate()
             for server in running(self.folder, "-D", str(self.folder / ".eventferry/pgdata")):
-                os.kill(server, signal.SIGQUIT)  # quicker; nobody needs its data any more
+                with suppress(ProcessLookupError):  # its watcher may have been quicker
+                    os.kill(server, signal.SIGQUIT)  # nobody needs its data any more
             until(lambda: not working_in(self.folder), "nothing is left of it")
 
     @property
