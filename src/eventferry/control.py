@@ -103,8 +103,8 @@ class Control(Parts):
         Raises:
             ProjectionError: it is neither.
         """
-        if parked := await self.parked([event_id]):
-            return await self._forget(parked[0], reason)
+        if await self.parked([event_id]):
+            return (await self.forget([event_id], reason))[0]
         mark = await self._failing(event_id)
         async with self._changing("skip", reason, **_details(mark)) as conn:
             await self._failing(event_id)  # nobody has reset it, say, while we waited
@@ -119,6 +119,28 @@ class Control(Parts):
         async with self.pools.local.connection() as conn:
             await conn.execute(sql.query("begin_again"), (self._name,))
         return mark
+
+    async def forget(self, events: Sequence[UUID], reason: str) -> list[Mark]:
+        """Forgets parked events, all or none; they are never handled.
+
+        Raises:
+            ProjectionError: one of them is not parked.
+        """
+        async with self._target.connection() as conn, conn.transaction():
+            await wait(conn, self._service, self._name, IDLE_MS)
+            parked = await self.parked(events)  # nobody has unparked one, say, while we waited
+            known = {p.event_id for p in parked}
+            if missing := [str(event) for event in events if event not in known]:
+                raise ProjectionError(
+                    f"projection {self._name!r} has not parked {', '.join(missing)}; several "
+                    "events are skipped together if all are parked, so none is skipped now"
+                )
+            marks = [Mark(p.stream, p.position, p.event_id) for p in parked]
+            async with self._local(conn) as local:
+                await local.execute(sql.query("delete_parked_events"), (self._name, list(events)))
+            for mark in marks:
+                await conn.execute(*self._entry("skip", reason, **_details(mark), parked=True))
+        return marks
 
     async def parked(self, events: Sequence[UUID] | None = None) -> list[Parked]:
         """The parked events, in order: all, or those of these ids."""
@@ -287,12 +309,6 @@ class Control(Parts):
             async with self._local(conn) as local, local.transaction():
                 for query, parameters in own:
                     await local.execute(query, parameters)
-
-    async def _forget(self, parked: Parked, reason: str) -> Mark:
-        mark = Mark(parked.stream, parked.position, parked.event_id)
-        async with self._changing("skip", reason, **_details(mark), parked=True) as conn:
-            await conn.execute(sql.query("delete_parked_event"), (self._name, mark.event_id))
-        return mark
 
     async def _failing(self, event_id: UUID) -> Mark:
         """The place of the event, at which the projection fails.

@@ -93,6 +93,24 @@ def test_what_is_selected_is_unparked(stage: Staged, serve: Serve, visit: Open) 
 
 
 @pytest.mark.once
+def test_what_is_selected_is_skipped(stage: Staged, serve: Serve, visit: Open) -> None:
+    page = visit("/parked", at=serve(stage.mail.folder))
+    for n in (0, 2):
+        page.locator("tr[id^=parked-] input[type=checkbox]").nth(n).check()
+    page.get_by_role("button", name="Skip selected").click()
+    asked = page.get_by_role("dialog")
+    asked.get_by_label("Reason").fill("double")
+    expect(asked.locator(".line code")).to_have_text(
+        re.compile(
+            r"^eventferry projections skip invoice-projection (--event \S+ ){2}--reason 'double'$"
+        )
+    )
+    asked.get_by_role("button", name="Skip").click()
+    expect(page.get_by_role("status")).to_contain_text("forgets 2 parked events")
+    assert rows(page) == len(PARKED_ORDERS) - 2
+
+
+@pytest.mark.once
 def test_all_of_one_error_is_unparked(stage: Staged, serve: Serve, visit: Open) -> None:
     page = visit("/parked", at=serve(stage.mail.folder))
     stage.fix()
@@ -143,10 +161,12 @@ def test_all_is_selected_at_once(visit: Open) -> None:
 
 def test_nothing_selected_is_said(visit: Open, faults: list[str]) -> None:
     page = visit("/parked")
-    page.get_by_role("button", name="Unpark selected").click()
-    expect(page.get_by_role("dialog")).to_contain_text("say which")
-    until(lambda: faults, "the browser logs the answer's status")
-    faults.clear()
+    for button, said in (("Unpark selected", "say which"), ("Skip selected", "select at least")):
+        page.get_by_role("button", name=button).click()
+        expect(page.get_by_role("dialog")).to_contain_text(said)
+        until(lambda: faults, "the browser logs the answer's status")
+        faults.clear()
+        page.keyboard.press("Escape")
 
 
 def test_it_works_without_scripts(visit: Open) -> None:

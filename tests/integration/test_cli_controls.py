@@ -398,6 +398,28 @@ def test_a_parked_event_is_forgotten(users: CommandLine) -> None:
     assert effects(users, "careful") == [2, 3]
 
 
+def test_several_parked_events_are_forgotten_all_or_none(users: CommandLine) -> None:
+    users.break_handler()
+    append(users, 1, 2, 3, Poison=1)
+    ran(users, "careful")
+    skip = ("projections", "skip", "careful", "--reason", "a test", "--json")
+
+    def of(*numbers: int) -> list[str]:
+        return [word for n in numbers for word in ("--event", event_id(n))]
+
+    refused = users(*skip, *of(1, 99))
+    assert refused.code == 1
+    assert f"has not parked {event_id(99)}" in refused.envelope["errors"][0]["message"]
+    assert audit(users) == []
+
+    done = users(*skip, *of(1, 3, 1))
+    assert done.code == 0, done
+    assert [e["event_id"] for e in done.envelope["data"]["events"]] == [event_id(1), event_id(3)]
+    assert actions(users, "careful") == ["skip", "skip"]
+    users("projections", "unpark", "careful", "--all")
+    assert 3 not in effects(users, "careful")
+
+
 @pytest.mark.parametrize(
     ("given", "code", "said"),
     [

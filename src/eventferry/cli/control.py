@@ -92,17 +92,35 @@ def _add_leaving_out(projections: typer.Typer) -> None:
     def skip(
         call: Call,
         name: NameArgument,
-        event: Annotated[
-            UUID, typer.Option("--event", metavar="ID", help="The failing or the parked one.")
+        events: Annotated[
+            list[UUID],
+            typer.Option(
+                "--event",
+                metavar="ID",
+                help="The failing or a parked one; several parked: repeat it.",
+            ),
         ],
         why: WhyOption,
     ) -> Report:
-        """Leave out the event at which a projection fails, or a parked one.
+        """Leave out the event at which a projection fails, or parked ones.
 
-        It is never handled. The exit code is 1 if it is neither.
+        They are never handled. The exit code is 1 if one is neither; nothing is skipped then.
         """
 
         async def use(control: Control) -> Report:
+            event, *others = dict.fromkeys(events)
+            if others:
+                marks = await patiently(call, control.forget([event, *others], why))
+                return done(
+                    f"{name} forgets {len(marks):,} parked events; what waits behind them is "
+                    f"handled on: eventferry projections unpark {name} --all",
+                    projection=name,
+                    events=[
+                        {"event_id": m.event_id, "stream": m.stream, "position": m.position}
+                        for m in marks
+                    ],
+                    parked=True,
+                )
             mark, is_parked, entity, left = await patiently(call, _skip(control, event, why))
             what = "forgets the parked event" if is_parked else "goes on after event"
             waiting = (

@@ -65,6 +65,8 @@ class Field:
         if any("\0" in value or len(value) > LONGEST for value in values):
             raise Wrong(f"{self.label}: expected at most {LONGEST:,} characters, and none a NUL")
         if self.required and not values:
+            if self.is_given:
+                raise Wrong(f"{self.label} is missing: select at least one")
             if blank is None:
                 raise Wrong(f"{self.label} is missing; say it, for those who will ask")
             values = [blank]
@@ -168,8 +170,11 @@ ACTIONS = {
         Action(
             name="skip",
             label="Skip the event",
-            question="Leave the event out: this projection will never handle it.",
-            fields=(Field(name="event", label="Event", required=True, is_given=True), REASON),
+            question="Leave what is named here out: this projection will never handle it.",
+            fields=(
+                Field(name="event", label="Event", required=True, is_given=True, is_many=True),
+                REASON,
+            ),
             is_final=True,
         ),
         Action(

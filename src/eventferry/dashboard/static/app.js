@@ -148,7 +148,8 @@ document.addEventListener("submit", (event) => {
   if (event.target.matches("[data-dialog]")) {
     event.preventDefault();
     const said = new URLSearchParams(new FormData(event.target));
-    ask({ href: `${event.target.getAttribute("action")}?${said}`, textContent: event.submitter?.textContent || "" });
+    const action = event.submitter?.getAttribute("formaction") || event.target.getAttribute("action");
+    ask({ href: `${action}?${said}`, textContent: event.submitter?.textContent || "" });
     return;
   }
   // one press is one command, however long it takes
