@@ -230,11 +230,12 @@ class Presence:
             await conn.execute(sql.query("leave_runner"), (self._id,))
 
     async def _count(self) -> None:
-        if not (rows := self._unwritten.taken()):
-            return
-        async with self.pools.local.connection() as conn:
-            for row in rows:
-                await conn.execute(sql.query("add_statistics"), row)
+        with self._unwritten.taken() as rows:
+            if not rows:
+                return
+            async with self.pools.local.connection() as conn, conn.transaction():
+                for row in rows:
+                    await conn.execute(sql.query("add_statistics"), row)
 
     async def _forget(self) -> None:
         async with self.pools.local.connection() as conn:

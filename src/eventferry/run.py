@@ -407,6 +407,11 @@ class Run(Parts):
         say(logging.ERROR, self._name, f"{said}. {way_out(self._name)}", **fields)
         return self._ended(End.FAILED, failed.error)
 
+    @property
+    def so_far(self) -> Ended:
+        """What it has committed, for when it ends with an exception."""
+        return self._ended(End.STOPPED)
+
     def _ended(self, end: End, error: str | None = None) -> Ended:
         return Ended(
             end,

@@ -7,7 +7,8 @@ A minute that is missing is one in which the projection rested, caught up, or no
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -92,22 +93,36 @@ class Unwritten:
         """So far behind it was found."""
         self._lags[projection] = lag, behind_s
 
-    def taken(self) -> list[dict[str, Any]]:
-        """What is to be written, as `add_statistics` takes it; nothing of what rests, caught up."""
-        since, self._since = self._since, self.clock()
+    @contextmanager
+    def taken(self) -> Iterator[list[dict[str, Any]]]:
+        """What is to be written, as `add_statistics` takes it; nothing of what rests, caught up.
+
+        It is written at the end of the block, in one transaction; or kept for the next time, where
+        that fails.
+        """
+        before = self._since, self._behind
+        self._since = self.clock()
         done, self._done = self._done, {}
         lags, self._lags = self._lags, {}
         behind = {name for name, lag in lags.items() if lag != _CAUGHT_UP}
         names = done.keys() | behind | (self._behind & lags.keys())
         self._behind = behind | (self._behind - lags.keys())
-        return [
-            {
-                "projection": name,
-                "seconds": self._since - since,
-                **_added(done.get(name, NOTHING), *lags.get(name, (None, None))),
-            }
-            for name in sorted(names)  # two workers at once lock the rows in one order
-        ]
+        try:
+            yield [
+                {
+                    "projection": name,
+                    "seconds": self._since - before[0],
+                    **_added(done.get(name, NOTHING), *lags.get(name, (None, None))),
+                }
+                for name in sorted(names)  # two workers at once lock the rows in one order
+            ]
+        except BaseException:  # it may be cancelled, too
+            self._since, self._behind = before
+            for name, one in self._done.items():  # meanwhile
+                done[name] = one.after(done.get(name, NOTHING))
+            self._done = done
+            self._lags = lags | self._lags
+            raise
 
 
 def _added(done: Ended, lag: int | None, behind_s: float | None) -> dict[str, Any]:

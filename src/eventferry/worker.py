@@ -24,7 +24,7 @@ from eventferry import tasks
 from eventferry.checkpoint import Checkpoints
 from eventferry.config import Config, load
 from eventferry.connection import translated
-from eventferry.ended import End, Ended
+from eventferry.ended import NOTHING, End, Ended
 from eventferry.health import Health
 from eventferry.journal import Journal, say
 from eventferry.pools import Pools
@@ -71,6 +71,8 @@ class Worker:
     _journals: dict[str, Journal] = field(default_factory=dict)
     _reached: dict[str, Checkpoints] = field(default_factory=dict)
     """Where the last run of each was caught up."""
+    _cut_off: dict[str, Ended] = field(default_factory=dict)
+    """What runs of each have done before an outage; told with the next one that ends."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
@@ -223,8 +225,13 @@ class Worker:
             stops=self.stops,
             reached=self._reached.pop(projection.name, ()),
         )
-        async with slots.one():
-            ended = await run()
+        earlier = self._cut_off.pop(projection.name, NOTHING)
+        try:
+            async with slots.one():
+                ended = (await run()).after(earlier)
+        except BaseException:
+            self._cut_off[projection.name] = run.so_far.after(earlier)
+            raise
         self._reached[projection.name] = run.reached
         self._journals[projection.name].ended(projection.name, ended)
         self.health.ended(projection.name, ended.end)

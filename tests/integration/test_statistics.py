@@ -152,6 +152,54 @@ def test_retries_and_parked_events_are_counted(users: Service) -> None:
     assert (events, failures, retries, parked) == (5, 3, 2, 3)
 
 
+def test_what_a_run_has_done_before_an_outage_is_counted_once(users: Service) -> None:
+    lost: list[int] = []
+
+    def handle(event: RecordedEvent, context: Context) -> None:
+        record(event, context)
+        if event.data["n"] == 3 and not lost:
+            lost.append(3)
+            pid = context.connection.info.backend_pid
+            query(users.local_url, "SELECT pg_terminate_backend(%s)", (pid,))
+            context.connection.execute("SELECT 1")
+
+    users.consuming("reader", handle, STREAM, batch_size=1)
+    users.append(STREAM, numbered(5))
+    ended = users.run("reader")
+    assert lost
+    assert users.recorded() == [1, 2, 3, 4, 5]
+    assert ended.handled == 5
+    assert done(users, "reader") == (5, 0, 0, 0, 6)
+
+
+def test_what_can_not_be_written_is_kept(users: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "BEAT_S", 0.02)
+    users.consuming("reader", record, STREAM)
+    users.consuming("other", record, STREAM)
+    users.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$BEGIN RAISE 'no' USING ERRCODE = '57P01'; END$$;"
+        " CREATE SEQUENCE refused; CREATE TRIGGER refuse BEFORE INSERT ON eventferry.statistics"
+        " FOR EACH ROW WHEN (new.projection = 'reader' AND nextval('refused') > 0)"
+        " EXECUTE FUNCTION refuse()"
+    )
+
+    def tries() -> int:
+        ((count,),) = query(users.local_url, "SELECT last_value FROM refused")
+        return int(count)
+
+    with users.worker() as worker:
+        for count in (2, 4):
+            users.append(STREAM, numbered(2))
+            worker.until_handled("reader", count)
+            before = tries()
+            until(lambda before=before: tries() > before, "it has tried")  # type: ignore[misc]
+        users.execute("DROP TRIGGER refuse ON eventferry.statistics")
+        until(lambda: done(users, "reader")[0] == 4, "it is written")
+        until(lambda: done(users, "other")[0] == 4, "it is written")
+    assert done(users, "reader")[4] == done(users, "other")[4] == 4
+
+
 def test_minutes_are_between_two_times_and_in_order(users: Service) -> None:
     users.execute(
         ADD
