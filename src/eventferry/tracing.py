@@ -36,13 +36,31 @@ else:
 MAX_LINKS = 128
 """What an SDK keeps of a span's links, unless it is told otherwise."""
 
-handled: ContextVar[RecordedEvent | None] = ContextVar("eventferry_handled", default=None)
-"""What the handler around is handling: the cause of what is appended meanwhile."""
+
+class Handling(Protocol):
+    """What is known of a call of a handler: its context has it."""
+
+    _event: RecordedEvent | None
+
+    @property
+    def projection(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def is_replay(self) -> bool: ...
+
+
+handled: ContextVar[RecordedEvent | Handling | None] = ContextVar(
+    "eventferry_handled", default=None
+)
+"""What the handler around is handling: the cause of what is appended meanwhile. The context of a
+`def` handler says that, as to set this for each event takes as long as the rest of a short call."""
 
 
 def appending(stream: str, events: Sequence[Event]) -> AbstractContextManager[Mapping[str, Any]]:
     """The span of an append; gives what the metadata of its events says beside their own."""
-    cause = handled.get()
+    found = handled.get()
+    cause = found if isinstance(found, RecordedEvent | None) else found._event
     added = {} if cause is None else chained(cause)
     tracer = _tracer()
     if tracer is None or not events:
@@ -75,17 +93,6 @@ def _placed(added: dict[str, Any]) -> Mapping[str, Any]:
 def is_on() -> bool:
     """Whether there is an SDK that may record spans."""
     return _tracer() is not None
-
-
-class Handling(Protocol):
-    """What is known of a call of a handler: its context has it."""
-
-    @property
-    def projection(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
-    @property
-    def is_replay(self) -> bool: ...
 
 
 def handling(

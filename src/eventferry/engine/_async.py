@@ -273,7 +273,7 @@ class AsyncBatches:
                 batch.index = len(batch.events)
                 return
             handle = self._traced(batch) if tracing.is_on() else self.handle
-            is_handled = tracing.handled.set
+            is_handled = tracing.handled.set  # async-only: a task that it starts may outlast it
             wants_all = self.projection.event_types is None and not batch.behind
             clock, called = self.clock, batch.calls_s.append
             now = clock()
@@ -285,7 +285,7 @@ class AsyncBatches:
                     if is_wanted := wants_all or batch.wants(event, self.projection):
                         batch.begun = now
                         context._event = event
-                        is_handled(event)
+                        is_handled(event)  # async-only
                         await handle(event, context)
                         # as nearly always: nothing to write, nothing to blame it for
                         if context._loan is not None or conn.pgconn.transaction_status != INTRANS:
@@ -321,7 +321,7 @@ class AsyncBatches:
             _is_shared=not isinstance(self.transactions, AsyncPoolTransactions),
         )
         around = tracing.handled.get()
-        tracing.handled.set(None)
+        tracing.handled.set(context)
         try:
             yield context
         finally:

@@ -271,7 +271,6 @@ class Batches:
                 batch.index = len(batch.events)
                 return
             handle = self._traced(batch) if tracing.is_on() else self.handle
-            is_handled = tracing.handled.set
             wants_all = self.projection.event_types is None and not batch.behind
             clock, called = self.clock, batch.calls_s.append
             now = clock()
@@ -283,7 +282,6 @@ class Batches:
                     if is_wanted := wants_all or batch.wants(event, self.projection):
                         batch.begun = now
                         context._event = event
-                        is_handled(event)
                         handle(event, context)
                         # as nearly always: nothing to write, nothing to blame it for
                         if context._loan is not None or conn.pgconn.transaction_status != INTRANS:
@@ -319,7 +317,7 @@ class Batches:
             _is_shared=not isinstance(self.transactions, PoolTransactions),
         )
         around = tracing.handled.get()
-        tracing.handled.set(None)
+        tracing.handled.set(context)
         try:
             yield context
         finally:
