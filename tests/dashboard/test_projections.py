@@ -69,7 +69,7 @@ def test_the_failing_event_is_shown_without_what_is_hidden(
     without = serve(shown.mail.folder, "--no-payloads")
     with without.client() as client:
         page, data = client.get(WELCOME).text, client.get(f"/api{WELCOME}").json()
-    assert "Payloads are not shown here" in page
+    assert "Its data is not shown here" in page
     assert "s3cret" not in page
     assert (data["event"]["data"], data["event"]["metadata"]) == (None, None)
     assert data["event"]["type"] == "UserRegistered"

@@ -17,6 +17,7 @@ from tests.dashboard.conftest import Serve
 from tests.dashboard.serving import Dashboard
 from tests.dashboard.staged import EVENTS, FAILS_AT, PARKED_ORDERS, Staged
 from tests.services import query
+from tests.waiting import until
 
 PATHS = [
     "/streams",
@@ -256,3 +257,43 @@ def test_an_event_of_any_client_is_shown(stage: Staged, serve: Serve, visit: Ope
     expect(page.get_by_role("region", name="Data", exact=True)).to_contain_text("<b>\\u0000</b>")
     with at.client() as client:
         assert client.get(f"/api/events/{large.id}").json()["event"]["data"]["n"] == 2**70
+
+
+ODD_DATA = ('{"n": 1e400}', '{"n": ' + "9" * 5000 + "}", '{"t": "\\ud800", "\\ud801": "\\u0000"}')
+ODD_METADATA = (
+    '{"correlation_id": "a\\ud800"}',
+    '{"correlation_id": "a\\u0000"}',
+    '{"causation_id": "a\\ud800"}',
+    '{"causation_id": "a\\u0000", "traceparent": "\\ud800"}',
+)
+
+
+def test_what_nobody_can_read_of_an_event_hides_nothing_else(stage: Staged, serve: Serve) -> None:
+    insert = """INSERT INTO streams."mails-stream" (type, data, metadata)
+                VALUES ('Odd', %s, %s) RETURNING id"""
+    odd = [(data, "{}") for data in ODD_DATA] + [("{}", metadata) for metadata in ODD_METADATA]
+    ids = [query(stage.mail_url, insert, said)[0][0] for said in odd]
+    last = """SELECT 1 FROM streams."mails-stream" WHERE id = %s"""
+    until(lambda: query(stage.shared_url, last, (ids[-1],)), "they are ferried")
+    fail_at = """UPDATE eventferry.projections SET failing_event_id = %s,
+                 failing_stream = 'mails-stream' WHERE name = 'welcome-projection' RETURNING 1"""
+    with serve(stage.mail.folder).client() as client:
+        for id_ in ids:
+            assert query(stage.mail_url, fail_at, (id_,))
+            for path in (f"/events/{id_}", "/projections/welcome-projection"):
+                for answer in (client.get(path), client.get("/api" + path)):
+                    assert answer.status_code == 200, (odd[ids.index(id_)], path, answer.text)
+
+
+def test_without_payloads_no_cause_is_told_either(stage: Staged, serve: Serve) -> None:
+    (id_,) = query(
+        stage.mail_url,
+        """INSERT INTO streams."mails-stream" (type, metadata)
+           VALUES ('Odd', '{"causation_id": "call of ada@example.org"}') RETURNING id""",
+    )[0]
+    for option, is_told in (("--read-only", True), ("--no-payloads", False)):
+        with serve(stage.mail.folder, option).client() as client:
+            for prefix in ("", "/api"):
+                answer = client.get(f"{prefix}/events/{id_}")
+                assert answer.status_code == 200
+                assert ("ada@example.org" in answer.text) is is_told

@@ -7,6 +7,7 @@ bounded number of events of each store, by their metadata's text. From there one
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -41,6 +42,8 @@ MOST = 200
 """Events that are found at a time, in each store."""
 MAX_CHAIN = 32
 """Causes of causes that are looked up."""
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character: JSON can hold it, and no text of PostgreSQL's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,12 +269,16 @@ def _tie(recorded: RecordedEvent, key: str) -> str | None:
 
 
 def _ties(metadata_json: str | None) -> dict[str, str]:
-    """The texts in the metadata; any client may have written them."""
+    """The texts in the metadata that a store can be asked for; any client may have written them."""
     try:
         metadata = _json.loads(metadata_json or "{}")
     except InvalidEvent:
         return {}
-    return {key: value for key, value in metadata.items() if isinstance(value, str)}
+    return {
+        key: value
+        for key, value in metadata.items()
+        if isinstance(value, str) and "\0" not in value and not _HALF.search(value)
+    }
 
 
 def _uuid(text: str | None) -> UUID | None:

@@ -129,14 +129,16 @@ async def _found(desk: Desk, pools: Pools, id_: UUID, further: Mapping[str, int]
 
 def _related(related: browse.Related, redaction: Redaction) -> dict[str, Any]:
     """The tree, with what may be seen of each event."""
-    may_see = redaction.shown("metadata", {"correlation_id": related.correlation_id}) or {}
+    ties = {"correlation_id": related.correlation_id, "causation_id": related.missing_cause}
+    known = {name: value for name, value in ties.items() if value is not None}
+    may_see = redaction.shown("metadata", known) or {}
     return {
         "correlation_id": may_see.get("correlation_id"),
         "events": [
             listed(relative.event, redaction) | {"depth": relative.depth, "places": relative.places}
             for relative in related.events
         ],
-        "missing_cause": related.missing_cause,
+        "missing_cause": may_see.get("causation_id"),
         "looked_at": related.looked_at,
         "further": related.further,
     }

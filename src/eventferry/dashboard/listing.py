@@ -70,7 +70,7 @@ def whole(event: RecordedEvent, redaction: Redaction) -> dict[str, Any]:
 def _cloudevent(
     event: RecordedEvent, data: Mapping[str, Any] | None, metadata: Mapping[str, Any] | None
 ) -> dict[str, Any] | None:
-    """With what is shown and nothing else; None: nothing is."""
+    """With what is shown and nothing else; None: nothing is, or a number that is none."""
     if data is None or metadata is None:
         return None
     seen = event_of(
@@ -88,4 +88,7 @@ def _cloudevent(
             event.recorded_at,
         )
     )
-    return cloudevent.format(seen)
+    try:
+        return cloudevent.format(seen)
+    except InvalidEvent:
+        return None

@@ -15,6 +15,7 @@ from eventferry.browse import AlikeFailures, AlikeParked
 from eventferry.dashboard import show, trend
 from eventferry.dashboard.action import fitting
 from eventferry.dashboard.desk import Desk
+from eventferry.dashboard.listing import part
 from eventferry.dashboard.page import Page, Wrong
 from eventferry.errors import EventFerryError
 from eventferry.event import RecordedEvent
@@ -176,8 +177,8 @@ def _shown(event: RecordedEvent, desk: Desk) -> Mapping[str, Any]:
         "source": event.source,
         "occurred_at": event.occurred_at,
         "recorded_at": event.recorded_at,
-        "data": desk.redaction.shown("data", event.data),
-        "metadata": desk.redaction.shown("metadata", event.metadata),
+        "data": part("data", event.data_json, desk.redaction),
+        "metadata": part("metadata", event.metadata_json, desk.redaction),
     }
 
 
