@@ -76,6 +76,12 @@ def test_a_line_goes_by_the_users_name_and_says_what_it_says(mail: Deployed, url
     assert audited(url) == [("ada", "pause")]
 
 
+def test_behind_two_dashes_nothing_is_an_option(mail: Deployed, url: str) -> None:
+    pause = Line(("projections", "pause", "--reason", "for a test", "--", "reader"))
+    assert asyncio.run(lines_of(mail).run(pause, "ada", "--json")).is_ok
+    assert audited(url) == [("ada", "pause")]
+
+
 def test_what_a_failed_line_says_is_shown_as_it_is(mail: Deployed) -> None:
     wrong = Line(("projections", "pause", "nobody", "--reason", "for a test"))
     said = asyncio.run(lines_of(mail).run(wrong, "ada"))

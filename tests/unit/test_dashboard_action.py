@@ -74,6 +74,11 @@ def test_before_the_user_has_said_anything_a_line_has_blanks() -> None:
     assert line("reset", BLANK, to="position") == "reset mails --to … --yes"
 
 
+def test_a_name_may_look_like_an_option() -> None:
+    said = ACTIONS["pause"].line("-x", {"reason": ["why"]})
+    assert str(said) == "eventferry projections pause --reason why -- -x"
+
+
 def test_the_consequences_do_not_depend_on_the_reason() -> None:
     reset = ACTIONS["reset"]
     planned = reset.planned("mails", {"to": ["now"], "reason": ["x"]})

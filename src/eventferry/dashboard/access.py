@@ -5,8 +5,9 @@
     users       HTTP Basic, or name and password on the login page; argon2 hashes
     user_header a proxy has asked already, and says who it is
 
-A login lasts in a signed cookie until the browser is closed, or for `SESSION_S`; it ends with the
-credentials that it was made with. Every session holds the secret that its forms must send along.
+A login lasts in a signed cookie for `SESSION_S`; it ends before with the logout, where the browser
+forgets the cookie, and with the credentials that it was made with. Every session holds the secret
+that its forms must send along.
 """
 
 from __future__ import annotations

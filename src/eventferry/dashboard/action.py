@@ -122,6 +122,8 @@ class Action:
         options = [part for field in self.fields for part in field.options(said, blank)]
         if self.exactly_one and sum(any(said.get(n, ())) for n in self.exactly_one) != 1:
             raise Wrong(f"say which: one of {', '.join(self.exactly_one)}")
+        if projection.startswith("-"):  # behind `--` nothing is an option
+            return Line(("projections", self.name, *options, *self.always, "--", projection))
         return Line(("projections", self.name, projection, *options, *self.always))
 
     def planned(self, projection: str, said: Said) -> Line | None:

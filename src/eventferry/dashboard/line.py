@@ -43,7 +43,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`eventferry` and its arguments."""
+    """`eventferry` and its arguments, of which the first two are the command."""
 
     arguments: tuple[str, ...]
 
@@ -64,7 +64,8 @@ class Lines:
 
     async def run(self, line: Line, user: str, *options: str) -> Said:
         """What it says; or that it goes on, if it takes long."""
-        arguments = (*line.arguments, *options)
+        command, rest = line.arguments[:2], line.arguments[2:]
+        arguments = (*command, *options, "--config", str(self.config_path), *rest)
         task = self._running.get(arguments)
         if task is None:
             task = asyncio.create_task(self._ended(line, user, arguments), name=str(line))
@@ -93,8 +94,6 @@ class Lines:
         process = await asyncio.create_subprocess_exec(
             *framework.current().program,
             *arguments,
-            "--config",
-            str(self.config_path),
             cwd=self.folder,
             env={**os.environ, USER_VARIABLE: user, "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=asyncio.subprocess.DEVNULL,
