@@ -25,6 +25,16 @@ def test_an_expression_is_promql(one: Asked) -> None:
     assert one.selectors
 
 
+def test_nobody_asks_how_fast_that_grows_which_is_counted_up_to_a_limit() -> None:
+    for one in asked():
+        assert not re.search(r"(deriv|rate)\(eventferry_projection_lag_events", one.expression), one
+
+
+def test_nobody_is_told_that_all_is_well_an_hour_after_the_last_worker_has_ended() -> None:
+    (missing,) = (one for one in asked() if one.who == "EventferryNoWorkerSeen")
+    assert "offset" not in missing.expression  # which finds nothing either, by then
+
+
 def test_alerts_are_yaml_and_each_says_what_is_wrong_and_what_helps() -> None:
     require(find_spec("yaml"), "PyYAML: make charts")
     import yaml
