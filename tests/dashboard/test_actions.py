@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.browsing import Open, grave, in_both_themes, shifts
+from tests.dashboard.browsing import Open, grave, in_both_themes, refresh, shifts
 from tests.dashboard.conftest import Serve
 from tests.dashboard.staged import NO_VAT, ON_FIRE, PARKED_ORDERS, Staged
 from tests.services import query
@@ -63,7 +63,7 @@ def test_what_has_failed_is_paused_resumed_skipped_and_retried(
 
     confirm(page, ask(page, "Retry"), "Retry", "welcome-projection")
     failed = page.get_by_role("region", name="It has failed")
-    expect(failed).to_contain_text("attempt 1 of 1")
+    expect(failed).to_contain_text("Attempt 1 of 1")
 
     asked = ask(page, "Skip the event")
     expect(asked).to_contain_text("This can't be undone")
@@ -156,6 +156,7 @@ def test_what_is_unfolded_stays_so_while_it_is_live_and_nothing_jumps(
     page.locator(".errors summary").click()
     behind = page.locator(".figure", has_text="Lag").locator("dd")
     before = int(behind.inner_text().split()[0])
+    refresh(page)  # by now the viewer's zone is known
     page.evaluate("window.shifts.length = 0")
     for more in range(1, 11):
         stage.register(60 + more, 60 + more)

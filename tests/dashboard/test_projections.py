@@ -49,7 +49,7 @@ def test_a_failed_one_says_why_where_and_what_can_be_done(visit: Open) -> None:
     page = visit(WELCOME)
     failed = page.get_by_role("region", name="It has failed")
     expect(failed).to_contain_text("ValueError: no such mailbox: user20@example.org")
-    expect(failed).to_contain_text("attempt 1 of 1; it stands still until it is retried")
+    expect(failed).to_contain_text("Attempt 1 of 1; it stands still until it is retried")
     buttons = page.get_by_role("region", name="What can be done").get_by_role("link")
     expect(buttons).to_have_text(["Retry", "Skip the event", "Pause", "Reset"])
     for button in ("retry welcome-projection", "skip welcome-projection --event"):

@@ -221,7 +221,9 @@ def test_without_payloads_there_are_none(
 ) -> None:
     blind = serve(shown.mail.folder, "--no-payloads")
     page = visit(one, at=blind)
-    expect(page.get_by_role("region", name="Data", exact=True)).to_contain_text("Not shown here")
+    expect(page.get_by_role("region", name="Data", exact=True)).to_contain_text(
+        "Payloads are not shown here"
+    )
     expect(page.get_by_role("button", name="Copy as CloudEvent")).to_have_count(0)
     with blind.client() as client:
         for path in (one, "/events?environment=shared&stream=users-stream"):
