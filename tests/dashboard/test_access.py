@@ -158,10 +158,16 @@ def test_read_only_changes_nothing(serve: Serve, shown: Staged) -> None:
 # ---- who
 
 
-def test_beyond_this_machine_it_starts_only_with_a_login(shown: Staged) -> None:
+@pytest.mark.parametrize(
+    ("option", "value"), [("--host", "0.0.0.0"), ("--url", "https://ops.example.org/ferry")]
+)
+def test_beyond_this_machine_it_starts_only_with_a_login(
+    shown: Staged, option: str, value: str
+) -> None:
     line = CommandLine(shown.mail.folder, shown.mail_url, shown.shared_url)
-    done = line.process("dashboard", "--host", "0.0.0.0", "--port", "0")
+    done = line.process("dashboard", option, value, "--port", "0")
     assert done.code == 2
+    assert f"{option} {value} lets others" in done.err
     assert "nobody would be asked who he is" in done.err
     assert "EVENTFERRY_DASHBOARD_TOKEN" in done.err
 
@@ -289,7 +295,7 @@ def test_where_a_proxys_header_is_believed_another_name_is_refused(
 
 
 def test_a_form_may_come_from_the_address_that_people_use(serve: Serve, shown: Staged) -> None:
-    options = ("--read-only", "--url", "http://ops.example.org")
-    with serve(shown.mail.folder, *options).client() as client:
+    options = ("--user-header", "X-User", "--read-only", "--url", "http://ops.example.org")
+    with serve(shown.mail.folder, *options).client(headers={"X-User": "ada"}) as client:
         for origin, said in (("http://ops.example.org", "--read-only"), ("http://evil", "a page")):
             assert said in client.post(RETRY, headers={"Origin": origin}).text

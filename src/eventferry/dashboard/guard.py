@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eventferry.dashboard.settings import Settings
+from eventferry.dashboard.settings import Settings, parts
 
 READING = ("GET", "HEAD")
 OWN = ("same-origin", "none")
@@ -67,7 +66,7 @@ def refused(method: str, path: str, headers: Headers, settings: Settings) -> str
     """
     host = headers.get("host", "")
     names = settings.host_names
-    if names is not None and path not in FOR_PROBES and _at(f"//{host}").hostname not in names:
+    if names is not None and path not in FOR_PROBES and parts(f"//{host}").hostname not in names:
         return (
             f"this dashboard does not answer under the name {host!r}. Behind a proxy, start it "
             "with --url and the address that people use"
@@ -91,8 +90,8 @@ def _stranger(headers: Headers, settings: Settings) -> str | None:
     origin = headers.get("origin")
     if origin is None:
         return None
-    sender = _at(origin).netloc
-    is_own = sender and sender in (headers.get("host"), _at(settings.url or "").netloc)
+    sender = parts(origin).netloc
+    is_own = sender and sender in (headers.get("host"), parts(settings.url or "").netloc)
     return None if is_own else origin
 
 
@@ -103,11 +102,3 @@ def own_path(path: str) -> str | None:
     """
     is_own = path.startswith("/") and not path.startswith("//")
     return path if is_own and "\\" not in path and path.isprintable() else None
-
-
-def _at(address: str) -> SplitResult:
-    """Its parts; none, if it is no address."""
-    try:
-        return urlsplit(address)
-    except ValueError:
-        return urlsplit("")

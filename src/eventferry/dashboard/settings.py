@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from eventferry.errors import ConfigurationError
 
@@ -50,13 +50,9 @@ class Settings:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        """Whether only this machine can reach it: no proxy stands before it either."""
+        seen_at = parts(self.url or "").hostname
+        return _is_here(self.host) and (seen_at is None or _is_here(seen_at))
 
     @property
     def is_https(self) -> bool:
@@ -98,12 +94,24 @@ def checked(settings: Settings) -> Settings:
 def _exposure(settings: Settings) -> list[str]:
     if settings.is_loopback or not settings.is_open:
         return []
+    option = "--url" if _is_here(settings.host) else "--host"
+    given = settings.url if option == "--url" else settings.host
     mistake = (
-        f"--host {settings.host} lets others than this machine in, and nobody would be asked who "
+        f"{option} {given} lets others than this machine in, and nobody would be asked who "
         f"he is. Set {TOKEN_VARIABLE}, or {USERS_VARIABLE} (eventferry dashboard --hash-password "
-        "makes the hash), or name your proxy's header with --user-header; or leave --host out"
+        f"makes the hash), or name your proxy's header with --user-header; or leave {option} out"
     )
     return [mistake]
+
+
+def _is_here(host: str) -> bool:
+    """Whether it is an address of this machine that no other can reach."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _credentials(settings: Settings) -> list[str]:
@@ -121,13 +129,18 @@ def _credentials(settings: Settings) -> list[str]:
 def _url(settings: Settings) -> list[str]:
     if settings.url is None:
         return []
-    try:
-        parts = urlsplit(settings.url)
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment):
+    found = parts(settings.url)
+    if found.scheme in ("http", "https") and found.hostname and not (found.query or found.fragment):
         return []
     return [f"--url must be a URL such as https://ops.example.org/ferry, not {settings.url!r}"]
+
+
+def parts(url: str) -> SplitResult:
+    """Its parts; none, if it is no URL."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def users_of(text: str) -> Mapping[str, str]:
