@@ -194,7 +194,12 @@ def _span(
         except BaseException as error:  # a handler may raise anything
             if span.is_recording():
                 name, text = type(error).__qualname__, logline.first_line(logline.text_of(error))
-                said = {"type": name, "message": text, "stacktrace": logline.trace(error)}
+                module = type(error).__module__
+                said = {
+                    "type": name if module == "builtins" else f"{module}.{name}",
+                    "message": text,
+                    "stacktrace": logline.trace(error),
+                }
                 span.add_event("exception", {f"exception.{key}": said[key] for key in said})
                 _failed(span, name, text)
             raise

@@ -349,6 +349,7 @@ def test_what_a_handler_raises_is_in_its_span(users: Service, spans: Recorded, f
     (raised,) = first.events
     about = dict(raised.attributes or {})
     assert (raised.name, about["exception.message"]) == ("exception", "no such user")
+    assert about["exception.type"] == "LookupError"
     assert "in handle" in str(about["exception.stacktrace"])
     assert "ada@example.org" not in str(about)
 
@@ -368,6 +369,9 @@ def test_a_swallowed_error_and_a_refused_write_are_in_the_span(
     users.run("reader")
     errors = [(span.attributes or {}).get("error.type") for span in spans(f"handle {STREAM}")]
     assert {"UndefinedTable", "TransactionLost"} <= set(errors)
+    raised = [e.attributes or {} for span in spans(f"handle {STREAM}") for e in span.events]
+    types = {about["exception.type"] for about in raised}
+    assert {"psycopg.errors.UndefinedTable", "eventferry.errors.TransactionLost"} <= types
 
 
 def test_attempts_are_counted_and_unparked_events_told(users: Service, spans: Recorded) -> None:
