@@ -110,10 +110,13 @@ def chained(cause: RecordedEvent) -> dict[str, Any]:
     """What the metadata of an event says that `cause` has led to."""
     own = str(cause.id)
     try:
-        correlation = cause.metadata.get("correlation_id", own)
+        correlation = cause.metadata.get("correlation_id")
     except InvalidEvent:  # any client may append; its event can be a cause all the same
-        correlation = own
-    return {"correlation_id": correlation, "causation_id": own}
+        correlation = None
+    return {
+        "correlation_id": correlation if isinstance(correlation, str) else own,
+        "causation_id": own,
+    }
 
 
 def require_name(name: str, value: object) -> None:

@@ -70,6 +70,8 @@ def test_an_effect_is_chained_to_its_cause() -> None:
     }
     later = Event("C").caused_by(recorded(metadata='{"correlation_id": "x"}'))
     assert later.metadata == {"correlation_id": "x", "causation_id": str(ID)}
+    none = Event("C").caused_by(recorded(metadata='{"correlation_id": null}'))  # any client appends
+    assert none.metadata["correlation_id"] == str(ID)
     kept = Event("D", metadata={"correlation_id": "mine"}).caused_by(recorded())
     assert kept.metadata["correlation_id"] == "mine"
 
