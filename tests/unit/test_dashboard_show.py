@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -98,3 +99,8 @@ def test_an_event_itself_is_left_as_it_is() -> None:
     before = repr(EVENT)
     Redaction.of(["data.card.no"], payloads=True).shown("data", EVENT)
     assert repr(EVENT) == before
+
+
+def test_the_last_hour_that_there_is_is_shown_in_utc() -> None:
+    last = datetime(9999, 12, 31, 23, 30, tzinfo=UTC)
+    assert ">9999-12-31 23:30:00 UTC<" in show.moment(ZoneInfo("Asia/Tokyo"))(last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import unquote
@@ -70,8 +71,10 @@ def moment(in_zone: tzinfo) -> Callable[[datetime | None], Markup]:
     def shown(at: datetime | None) -> Markup:
         if at is None:
             return escape(NOTHING)
-        local, utc = at.astimezone(in_zone), at.astimezone(UTC)
-        text = f"{local:%Y-%m-%d %H:%M:%S}" + (" UTC" if in_zone is UTC else "")
+        local = utc = at.astimezone(UTC)
+        with suppress(OverflowError):  # any client may append: the last hour that there is, say
+            local = at.astimezone(in_zone)
+        text = f"{local:%Y-%m-%d %H:%M:%S}" + (" UTC" if local.tzinfo is UTC else "")
         return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
             utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S.%f}", text
         )
