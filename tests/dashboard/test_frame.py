@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.browsing import PHONE, Open, grave, is_wide, refresh, shifts
+from tests.dashboard.browsing import PHONE, Open, grave, in_both_themes, is_wide, refresh, shifts
 from tests.dashboard.conftest import Serve
 from tests.dashboard.serving import Dashboard
 from tests.dashboard.staged import EVENTS, FAILS_AT, Staged
+from tests.databases import Databases
 
 LIVE_UPDATES = 10
 PAGES = (
@@ -127,3 +130,36 @@ def test_no_page_jumps_while_it_is_live(stage: Staged, serve: Serve, visit: Open
         for page in pages:
             refresh(page)
     assert {page.url: shifts(page) for page in pages} == {page.url: [] for page in pages}
+
+
+@in_both_themes
+@pytest.mark.once
+def test_all_can_use_it_before_there_is_anything(
+    databases: Databases, tmp_path: Path, serve: Serve, visit: Open
+) -> None:
+    local, shared = databases.make("local", "new"), databases.make("shared")
+    said = f'service = "new"\nlocal_url = "{local}"\nshared_url = "{shared}"\n'
+    (tmp_path / "projections.toml").write_text(said)
+    running = serve(tmp_path)
+    for path in ("/", "/projections", "/streams", "/events", "/parked", "/audit", "/system"):
+        page = visit(path, at=running)
+        assert grave(page) == []
+        assert not is_wide(page)
+
+
+@in_both_themes
+def test_the_login_can_be_used(shown: Staged, serve: Serve, visit: Open) -> None:
+    guarded = serve(shown.mail.folder, EVENTFERRY_DASHBOARD_TOKEN="0123456789abcdef")
+    page = visit("/", at=guarded)
+    expect(page.get_by_label("Token")).to_be_focused()
+    assert grave(page) == []
+
+
+@in_both_themes
+def test_a_page_that_is_not_there_can_be_used(visit: Open, faults: list[str]) -> None:
+    page = visit("/nowhere")
+    expect(page.get_by_role("link", name="To the overview")).to_be_visible()
+    assert grave(page) == []
+    page.goto("about:blank")  # from now on, nothing is logged any more
+    assert all("404" in fault for fault in faults)
+    faults.clear()
