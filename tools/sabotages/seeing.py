@@ -43,7 +43,7 @@ SABOTAGES = (
     sabotage(
         "a login that leads elsewhere",
         f"{ACCESS}::test_nobody_is_sent_to_another_site",
-        (f"{DASHBOARD}/app.py", 'not after.startswith(("//", "/\\\\"))', "True"),
+        (f"{DASHBOARD}/guard.py", 'not path.startswith("//")', "True"),
     ),
     sabotage(
         "a session that outlives its logout",
