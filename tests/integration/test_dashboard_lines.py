@@ -19,6 +19,7 @@ from tests.deployed import Deployed, deployed
 from tests.services import query
 from tests.waiting import until
 
+STOP = Line(("consuming", "stop", "reader"))
 PAUSE = Line(("projections", "pause", "reader", "--reason", "for a test"))
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
@@ -120,3 +121,23 @@ def test_a_line_ends_with_the_dashboard_and_nothing_is_half_done(mail: Deployed,
     said = asyncio.run(ended())
     assert not said.is_ok
     assert audited(url) == []
+
+
+def test_who_waits_for_his_turn_when_the_dashboard_ends_is_told(
+    mail: Deployed, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "AT_A_TIME", 1)
+
+    async def ended() -> tuple[Any, Any]:
+        running = lines_of(mail)
+        with held(url):
+            first = asyncio.create_task(running.run(PAUSE, "ada"))
+            await asyncio.to_thread(until, lambda: query(url, WAITING) == [(1,)], "it waits")
+            second = asyncio.create_task(running.run(STOP, "ada"))
+            await asyncio.sleep(0)
+            await running.close()
+            return await first, await second
+
+    first, second = asyncio.run(ended())
+    assert not first.is_ok
+    assert (second.is_ok, second.text) == (False, f"{STOP} was not begun: the dashboard ends")

@@ -439,6 +439,7 @@ def test_what_people_get_wrong_is_one_line_each(
     ("line", "expected"),
     [
         ("service = 1", "service: must be 1 to 100 letters"),
+        ('service = ".."', "service: must be 1 to 100 letters"),
         ('service = "a b"', "'-' and '.', not 'a b'"),
         ("poll_interval = 30", "'1h', with its unit, not 30; did you mean '30s'?"),
         ("poll_interval = 1.5", "must be a duration such as '500ms', '30s', '5m' or '1h', not 1.5"),

@@ -48,11 +48,7 @@ SABOTAGES = (
     sabotage(
         "a session that outlives its logout",
         f"{ACCESS}::test_a_session_ends_with_the_logout",
-        (
-            f"{DASHBOARD}/app.py",
-            "    if is_own_form(request, await request.form()):\n        request.session.clear()",
-            "    if is_own_form(request, await request.form()):\n        pass",
-        ),
+        (f"{DASHBOARD}/access.py", 'self._ended.add(session["form"])', "pass"),
     ),
     sabotage(
         "redaction of the outermost keys alone",

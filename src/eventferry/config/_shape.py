@@ -86,7 +86,7 @@ def _name(value: object) -> str:
 
 
 def name_mistake(value: object) -> str | None:
-    if isinstance(value, str) and _NAME.fullmatch(value):
+    if isinstance(value, str) and _NAME.fullmatch(value) and value not in (".", ".."):
         return None
     return f"must be 1 to 100 letters (A to Z), digits, '_', '-' and '.', not {shown(value)}"
 

@@ -45,6 +45,8 @@ class Access:
     """Digests of passwords that were right: a program sends its with every request."""
     _nobody: str = field(init=False)
     """A hash that no password has."""
+    _ended: set[str] = field(default_factory=set)
+    """Secrets of the sessions that were ended."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One password at a time: each costs memory and CPU on purpose."""
     _pepper: bytes = field(default_factory=lambda: secrets.token_bytes(32))
@@ -66,7 +68,21 @@ class Access:
             return self.owner
         if header := self.settings.user_header:
             return request.headers.get(header, "").strip() or None
-        return await self._authorized(request) or request.session.get("user")
+        session = request.session
+        if session.get("form") in self._ended:
+            session.clear()
+        return await self._authorized(request) or session.get("user")
+
+    def began(self, session: dict[str, str], user: str) -> None:
+        """Somebody has logged in: his session has nothing of what was before."""
+        session.clear()
+        session["user"] = user
+        form_secret(session)
+
+    def ended(self, session: dict[str, str]) -> None:
+        """He has logged out: a copy of his cookie lets nobody in, as long as the process lives."""
+        self._ended.add(session["form"])
+        session.clear()
 
     async def logged_in(self, name: str, password: str) -> str | None:
         """The user of a name and password, or of the token; None: they are wrong."""

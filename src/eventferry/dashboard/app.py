@@ -177,8 +177,7 @@ async def _login(request: Request) -> Response:
         if is_own_form(request, form):
             user = await access.logged_in(str(form.get("name", "")), str(form.get("password", "")))
         if user is not None:
-            request.session.clear()
-            request.session["user"] = user
+            access.began(request.session, user)
             return RedirectResponse(desk.settings.root_path + after, 303)
         problem = "That name and password are not known here."
         if not desk.settings.users:
@@ -195,8 +194,9 @@ async def _login(request: Request) -> Response:
 
 async def _logout(request: Request) -> Response:
     desk: Desk = request.app.state.desk
+    access: Access = request.app.state.access
     if is_own_form(request, await request.form()):
-        request.session.clear()
+        access.ended(request.session)
     return RedirectResponse(f"{desk.settings.root_path}/login", 303)
 
 

@@ -23,6 +23,8 @@ from eventferry import framework
 
 log = logging.getLogger("eventferry.dashboard")
 
+AT_A_TIME = 4
+"""Lines that run; others wait for their turn."""
 WAIT_S = 25.0
 """Who has pressed a button waits so long for what comes of it; proxies give up after 30 s."""
 END_S = 5.0
@@ -61,6 +63,8 @@ class Lines:
     folder: Path
     _running: dict[tuple[str, ...], asyncio.Task[Said]] = field(default_factory=dict)
     _processes: set[asyncio.subprocess.Process] = field(default_factory=set)
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_A_TIME))
+    _is_closing: bool = False
 
     async def run(self, line: Line, user: str, *options: str) -> Said:
         """What it says; or that it goes on, if it takes long."""
@@ -68,7 +72,7 @@ class Lines:
         arguments = (*command, *options, "--config", str(self.config_path), *rest)
         task = self._running.get(arguments)
         if task is None:
-            task = asyncio.create_task(self._ended(line, user, arguments), name=str(line))
+            task = asyncio.create_task(self._in_turn(line, user, arguments), name=str(line))
             self._running[arguments] = task
             task.add_done_callback(lambda _: self._running.pop(arguments))
         done, _ = await asyncio.wait({task}, timeout=WAIT_S)
@@ -80,7 +84,8 @@ class Lines:
         return Said(is_ok=True, text=text, is_over=False)
 
     async def close(self) -> None:
-        """Interrupts those that go on."""
+        """Interrupts those that go on; none begins any more."""
+        self._is_closing = True
         for process in self._processes:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGINT)
@@ -89,6 +94,12 @@ class Lines:
         for process in self._processes:
             with suppress(ProcessLookupError):
                 process.kill()
+
+    async def _in_turn(self, line: Line, user: str, arguments: tuple[str, ...]) -> Said:
+        async with self._turns:
+            if self._is_closing:
+                return Said(is_ok=False, text=f"{line} was not begun: the dashboard ends")
+            return await self._ended(line, user, arguments)
 
     async def _ended(self, line: Line, user: str, arguments: tuple[str, ...]) -> Said:
         process = await asyncio.create_subprocess_exec(
