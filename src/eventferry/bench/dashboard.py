@@ -22,7 +22,7 @@ from eventferry.store import EventStore
 EVENTS = 1_000_000
 ANSWERS = 21
 """Of each page, in a round."""
-WATCHED_S = 10
+WATCHED_S = 15
 """In a round."""
 APPEND_S = 0.5
 READERS = """
@@ -121,7 +121,7 @@ def watching(stage: Stage) -> Iterator[Figure]:
         stores.fill(1_000)
         worker = stores.worker(READERS, "--once")
         require(worker.ended() == 0, f"the worker failed: {stores.last_words()}")
-        refresh_s = min(LOOK_S, seconds / 4)  # as usual, unless all is smaller
+        refresh_s = LOOK_S * seconds / WATCHED_S  # as usual, unless all is smaller
         site = _site(stores, "--refresh", f"{refresh_s * 1000:.0f}ms")
         with _Writer(stores.store()):
             for path in ("/", "/projections/reader-projection", "/events"):
