@@ -91,6 +91,8 @@ class Presence:
     """What our role may not write; that was said once."""
     _failed: set[str] = field(default_factory=set)
     """What has failed by no outage; that was said once, too."""
+    _counting: asyncio.Task[None] | None = None
+    """The last to write statistics."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def __aenter__(self) -> Self:
@@ -111,7 +113,7 @@ class Presence:
         # a task, as an `asyncio.timeout` is over with the first driver that swallows a cancellation
         leaving = asyncio.create_task(self._leaves(), name="eventferry presence")
         await asyncio.wait({leaving}, timeout=LEAVE_S)
-        await tasks.end([leaving])
+        await tasks.end([leaving, *([self._counting] if self._counting else [])])
 
     def ended(self, projection: Projection, ended: Ended) -> None:
         """A run of the projection has ended: it counts."""
@@ -230,6 +232,16 @@ class Presence:
             await conn.execute(sql.query("leave_runner"), (self._id,))
 
     async def _count(self) -> None:
+        """Writes the statistics; who is cancelled meanwhile leaves that to who comes next.
+
+        Given up amid its commit, nobody would know whether it counts, and count it twice.
+        """
+        if self._counting is not None:
+            await asyncio.wait({self._counting})
+        self._counting = asyncio.create_task(self._write_counts(), name="eventferry presence")
+        await asyncio.shield(self._counting)
+
+    async def _write_counts(self) -> None:
         with self._unwritten.taken() as rows:
             if not rows:
                 return

@@ -35,6 +35,7 @@ def test_nobody_is_told_that_all_is_well_an_hour_after_the_last_worker_has_ended
     assert "offset" not in missing.expression  # which finds nothing either, by then
 
 
+@pytest.mark.once  # what reads it is installed for one Python
 def test_alerts_are_yaml_and_each_says_what_is_wrong_and_what_helps() -> None:
     require(find_spec("yaml"), "PyYAML: make charts")
     import yaml
