@@ -124,8 +124,9 @@ def watching(stage: Stage) -> Iterator[Figure]:
         refresh_s = LOOK_S * seconds / WATCHED_S  # as usual, unless all is smaller
         site = _site(stores, "--refresh", f"{refresh_s * 1000:.0f}ms")
         with _Writer(stores.store()):
+            others = _rate(stage, stores, seconds)  # before anybody looks
             for path in ("/", "/projections/reader-projection", "/events"):
-                costs, others = [], _rate(stage, stores, seconds)
+                costs = []
                 for _ in range(stage.rounds):
                     with _Viewer(site, path) as viewer:
                         time.sleep(refresh_s)  # until the first look is over
