@@ -20,6 +20,15 @@ from tests.dashboard.staged import Staged, staged
 from tests.databases import Databases
 
 Serve = Callable[..., Dashboard]
+HERE = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A browser says little of another PostgreSQL."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.once)
 
 
 @pytest.fixture(scope="package")

@@ -13,8 +13,6 @@ from tests.dashboard.conftest import Serve
 from tests.dashboard.serving import Dashboard, serving
 from tests.dashboard.staged import Staged
 
-pytestmark = pytest.mark.once
-
 TOKEN = "0123456789abcdef-token"
 PASSWORD = "correct horse battery"
 RETRY = "/do/retry/welcome-projection"

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import httpx
 import psycopg
-import pytest
 
 from eventferry.embedded import EmbeddedServer
 from eventferry.migration import migrate
@@ -15,8 +14,6 @@ from tests.dashboard.conftest import Serve
 from tests.dashboard.serving import Dashboard
 from tests.deployed import deployed
 from tests.waiting import until
-
-pytestmark = pytest.mark.once
 
 PAGES = ("/", "/projections", "/projections/users-projection")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from tests.dashboard.browsing import PHONE, Open, grave, in_both_themes, is_wide, refresh, shifts
@@ -34,7 +33,6 @@ def background(page: Page) -> str:
     return found
 
 
-@pytest.mark.once
 def test_what_is_new_appears_by_itself_and_nothing_jumps(
     stage: Staged, serve: Serve, visit: Open
 ) -> None:
@@ -118,7 +116,6 @@ def test_the_login_of_a_person(shown: Staged, serve: Serve, visit: Open) -> None
     expect(page.get_by_label("Token")).to_be_visible()
 
 
-@pytest.mark.once
 def test_no_page_jumps_while_it_is_live(stage: Staged, serve: Serve, visit: Open) -> None:
     running = serve(stage.mail.folder)
     pages = [visit(path, at=running) for path in PAGES]
@@ -133,7 +130,6 @@ def test_no_page_jumps_while_it_is_live(stage: Staged, serve: Serve, visit: Open
 
 
 @in_both_themes
-@pytest.mark.once
 def test_all_can_use_it_before_there_is_anything(
     databases: Databases, tmp_path: Path, serve: Serve, visit: Open
 ) -> None:

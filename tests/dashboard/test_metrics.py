@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import httpx
-import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,8 +16,6 @@ from tests.dashboard.serving import Dashboard
 from tests.dashboard.staged import PARKED_ORDERS
 from tests.deployed import deployed
 from tests.waiting import until
-
-pytestmark = pytest.mark.once
 
 
 def told(client: httpx.Client) -> dict[str, Metric]:

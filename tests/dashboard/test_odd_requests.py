@@ -10,8 +10,6 @@ import pytest
 from tests.dashboard.serving import Dashboard
 from tests.dashboard.test_access import secret_of
 
-pytestmark = pytest.mark.once
-
 NUL = "%00"
 HUGE = "9" * 30
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import pytest
 from playwright.sync_api import Page, expect
 
 from eventferry.dashboard.parked import standing_alike
@@ -76,7 +75,6 @@ def test_a_page_follows_another(dashboard: Dashboard) -> None:
             assert "expected a projection, a position and a stream" in answer.json()["error"]
 
 
-@pytest.mark.once
 def test_what_is_selected_is_unparked(stage: Staged, serve: Serve, visit: Open) -> None:
     page = visit("/parked", at=serve(stage.mail.folder))
     stage.fix()
@@ -92,7 +90,6 @@ def test_what_is_selected_is_unparked(stage: Staged, serve: Serve, visit: Open) 
     assert rows(page) == len(PARKED_ORDERS) - 2
 
 
-@pytest.mark.once
 def test_what_is_selected_is_skipped(stage: Staged, serve: Serve, visit: Open) -> None:
     page = visit("/parked", at=serve(stage.mail.folder))
     for n in (0, 2):
@@ -110,7 +107,6 @@ def test_what_is_selected_is_skipped(stage: Staged, serve: Serve, visit: Open) -
     assert rows(page) == len(PARKED_ORDERS) - 2
 
 
-@pytest.mark.once
 def test_all_of_one_error_is_unparked(stage: Staged, serve: Serve, visit: Open) -> None:
     page = visit("/parked", at=serve(stage.mail.folder))
     stage.fix()
@@ -122,7 +118,6 @@ def test_all_of_one_error_is_unparked(stage: Staged, serve: Serve, visit: Open) 
     expect(page.locator(".errors > li", has_text="vat_id")).to_have_count(0)
 
 
-@pytest.mark.once
 def test_what_has_failed_is_retried_and_then_all_is_well(
     stage: Staged, serve: Serve, visit: Open
 ) -> None:

@@ -67,6 +67,7 @@ def figures(done: Done) -> list[dict[str, Any]]:
 
 
 @pytest.mark.once
+@pytest.mark.once
 @pytest.mark.parametrize("lines", ["acdefgh", "bn", "ijkl", "op"])
 def test_every_line_can_be_measured(bench: Bench, lines: str) -> None:
     done = bench("--only", ",".join(lines), "--json")
