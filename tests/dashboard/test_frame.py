@@ -118,7 +118,9 @@ def test_the_login_of_a_person(shown: Staged, serve: Serve, visit: Open) -> None
 
 def test_no_page_jumps_while_it_is_live(stage: Staged, serve: Serve, visit: Open) -> None:
     running = serve(stage.mail.folder)
-    pages = [visit(path, at=running) for path in PAGES]
+    with running.client() as client:
+        one = client.get("/api/events?environment=shared").json()["events"][0]["id"]
+    pages = [visit(path, at=running) for path in (*PAGES, f"/events/{one}")]
     for page in pages:
         refresh(page)  # by now the viewer's zone is known
         page.evaluate("window.shifts.length = 0")

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.dashboard.browsing import PHONE, Open, grave, in_both_themes, is_wide, shifts
+from tests.dashboard.browsing import PHONE, Open, grave, in_both_themes, is_wide, refresh, shifts
 from tests.dashboard.conftest import Serve
 from tests.dashboard.serving import Dashboard
 from tests.dashboard.staged import Staged
@@ -58,10 +58,12 @@ def test_nothing_jumps_while_heartbeats_pass(visit: Open) -> None:
 
 
 def test_the_line_that_restarts_all_can_be_copied(visit: Open) -> None:
-    page = visit("/system")
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.get_by_role("button", name="Copy").click()
-    page.wait_for_selector("[data-done=copied]")
+    page = visit("/system", permissions=["clipboard-read", "clipboard-write"])
+    button = page.get_by_role("button", name="Copy")
+    button.click()
+    expect(button).to_have_attribute("data-done", "copied")
+    refresh(page)
+    expect(button).to_have_attribute("data-done", "copied")
     assert page.evaluate("navigator.clipboard.readText()") == "eventferry restart"
 
 

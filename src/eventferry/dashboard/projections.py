@@ -27,6 +27,8 @@ from eventferry.status import ProjectionStatus
 
 STATES = ("failed", "retrying", "waiting", "paused", "running", "never run", "idle", "deleted")
 """What needs somebody comes first."""
+CALM = STATES.index("running")
+"""From here on, a projection keeps its place, whether it has something to do just now or not."""
 PARKED_SHOWN = 10
 
 
@@ -36,7 +38,7 @@ async def projections(desk: Desk, request: Request) -> Page:
     wanted = request.query_params.get("state") or None
     if wanted is not None and wanted not in STATES:
         raise Wrong(f"there is no state {wanted!r}; expected one of {', '.join(STATES)}")
-    found = sorted(look.projections, key=lambda p: (STATES.index(p.state), -(p.lag or 0), p.name))
+    found = sorted(look.projections, key=lambda p: (min(STATES.index(p.state), CALM), p.name))
     counts = {state: sum(p.state == state for p in found) for state in STATES}
     return Page(
         template="projections.html",

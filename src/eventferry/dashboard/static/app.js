@@ -106,8 +106,8 @@ document.addEventListener("change", (event) => {
   if (event.target.matches?.("[data-replan]")) replan(event.target.form);
 });
 
-// What has been unfolded stays so when the page is brought up to date.
-Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+// What has been unfolded or copied stays so when the page is brought up to date.
+Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name) => name !== "open" && name !== "data-done";
 
 // Who comes back to a page sees it as it is now, with buttons that can be pressed.
 addEventListener("pageshow", (event) => event.persisted && location.reload());
