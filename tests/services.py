@@ -39,11 +39,12 @@ from eventferry.event import Event, RecordedEvent
 from eventferry.handler import handler_of
 from eventferry.health import Health
 from eventferry.pools import Pools
+from eventferry.program import chosen, run_projection
 from eventferry.projection import Projection
 from eventferry.registry import HEARTBEAT_S, Registered, Registry
 from eventferry.run import Run
 from eventferry.store import EventStore
-from eventferry.worker import Worker, chosen, run_projection
+from eventferry.worker import Worker
 from tests.pgbouncer import DIRECT, Way
 from tests.waiting import PATIENCE_S, until
 

@@ -29,6 +29,7 @@ from eventferry.errors import (
 from eventferry.event import Event, EventMapper, RecordedEvent
 from eventferry.handler import Handler
 from eventferry.migration import migrate
+from eventferry.program import run_projection, run_worker
 from eventferry.projection import Projection
 from eventferry.store import (
     Appended,
@@ -40,7 +41,6 @@ from eventferry.store import (
 )
 from eventferry.timing import Timing
 from eventferry.waiting import async_wait_until_handled, wait_until_handled
-from eventferry.worker import run_projection, run_worker
 
 __all__ = [
     "Appended",

@@ -9,6 +9,8 @@ from psycopg.types.json import Jsonb
 from eventferry import sql
 from eventferry.engine._async import Change
 
+USER_VARIABLE = "EVENTFERRY_USER"
+"""Says in whose name a command is given."""
 ITSELF = "eventferry"
 """Who did it, where no person has but the projection's policy."""
 

@@ -36,7 +36,7 @@ from eventferry.audit import ITSELF
 from eventferry.checkpoint import Checkpoints, Mark
 from eventferry.claim import Claim, Outdated
 from eventferry.connection import is_outage, translation
-from eventferry.ended import End, Ended, way_out
+from eventferry.ended import NOTHING, End, Ended, way_out
 from eventferry.engine.effect import Effect
 from eventferry.engine.ferry import refusals
 from eventferry.engine.outcome import Applied, Busy, Failed, Halted, Interrupted, Outcome
@@ -47,7 +47,6 @@ from eventferry.projection import Projection
 from eventferry.registry import HEARTBEAT_S, Registered
 from eventferry.settle import Storm, settle
 from eventferry.source import Page, Source
-from eventferry.timing import NONE, Timing
 
 SLICE_S = 5.0
 """A run gives its place to others after this long."""
@@ -110,12 +109,8 @@ class Run(Parts):
     reached: Checkpoints = ()
     """Where the run before was caught up, and then this one; empty: it was not."""
     clock: Callable[[], float] = time.monotonic
-    _handled: int = 0
-    _failed: int = 0
-    _retried: int = 0
-    _parked: int = 0
-    _calls: Timing = NONE
-    _batches: Timing = NONE
+    _done: Ended = NOTHING
+    """What it has committed, and what it took."""
     _pages: int = 0
     _begun: float = 0.0
     _beat_at: float = 0.0
@@ -215,7 +210,7 @@ class Run(Parts):
 
     def _is_over(self) -> bool:
         """Whether it has had its slice; the first batch is always a part of that."""
-        return self._handled > 0 and self.clock() - self._begun > SLICE_S
+        return self._done.handled > 0 and self.clock() - self._begun > SLICE_S
 
     def _caught_up(self, checkpoints: Checkpoints, page: Page) -> Ended:
         self.reached = checkpoints
@@ -320,8 +315,9 @@ class Run(Parts):
             error.add_note(f"{count} times in a row at this event, while the store answers")
             outcome = Failed.at(page.work[0], error)
         if isinstance(outcome, Applied):
-            self._batches += timing.of([self.clock() - begun])
-        self._retried += attempt > 1 and isinstance(outcome, Applied | Failed)
+            self._add(batches=timing.of([self.clock() - begun]))
+        if attempt > 1 and isinstance(outcome, Applied | Failed):
+            self._add(retried=1)
         return outcome
 
     def _died(self, page: Page, deaths: int) -> Failed | None:
@@ -367,11 +363,10 @@ class Run(Parts):
         self.troubles.is_open = False
 
     def _called(self, calls_s: Sequence[float]) -> None:
-        self._calls += timing.of(calls_s)
+        self._add(calls=timing.of(calls_s))
 
     async def _applied(self, outcome: Applied) -> None:
-        self._handled += outcome.count
-        self._parked += outcome.parked
+        self._add(handled=outcome.count, parked=outcome.parked)
         await self._recovered()
         now = self.clock()
         if now - self._begun > SHORT_S and now - self._beat_at > HEARTBEAT_S:
@@ -387,13 +382,13 @@ class Run(Parts):
     async def _settle(self, failed: Failed, page: Page) -> Applied | Ended:
         """What becomes of the failing event, unless another runner has got past it meanwhile."""
         settled = await settle(self.pools, self.projection, failed, page.begin)
-        self._failed += not isinstance(settled, Halted | Busy)
-        if isinstance(settled, Applied):
-            return settled
         if isinstance(settled, Halted):
             return await self._still() or self._ended(End.STOPPED)
         if isinstance(settled, Busy):
             return self._ended(End.BUSY)
+        self._add(failed=1)
+        if isinstance(settled, Applied):
+            return settled
         if isinstance(settled, Storm):
             say(logging.ERROR, self._name, f"pauses itself: {settled.reason}", **failed.fields)
             return self._ended(End.FAILED, settled.reason)
@@ -413,18 +408,12 @@ class Run(Parts):
         return self._ended(End.STOPPED)
 
     def _ended(self, end: End, error: str | None = None) -> Ended:
-        return Ended(
-            end,
-            self._handled,
-            error,
-            self.clock() - self._begun,
-            stops=self._stops,
-            failed=self._failed,
-            retried=self._retried,
-            parked=self._parked,
-            calls=self._calls,
-            batches=self._batches,
-        )
+        seconds = self.clock() - self._begun
+        return replace(self._done, end=end, error=error, seconds=seconds, stops=self._stops)
+
+    def _add(self, **more: Any) -> None:
+        """It has done so much more."""
+        self._done = replace(NOTHING, **more).after(self._done)
 
     def _explained(self, error: Exception) -> Exception:
         """The error in our words, where we have some."""

@@ -13,9 +13,10 @@ from eventferry.errors import ProjectionError
 from eventferry.event import RecordedEvent
 from eventferry.history import Action, actions
 from eventferry.pools import Pools
+from eventferry.program import chosen
 from eventferry.registry import Registry
 from eventferry.run import Run
-from eventferry.worker import Worker, chosen
+from eventferry.worker import Worker
 from tests.conftest import MakeService
 from tests.services import Service, numbered, record
 

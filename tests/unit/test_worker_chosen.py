@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eventferry import Config, UnknownProjection, load
-from eventferry.worker import chosen
+from eventferry.program import chosen
 
 CONFIGURATION = """
 service = "users"

@@ -36,10 +36,10 @@ from eventferry.event import RecordedEvent
 from eventferry.handler import handler_of
 from eventferry.migration import migrate
 from eventferry.process import EVENTFERRY, KILLED, Process, deaf_once_interrupted, popen
+from eventferry.program import run_projection
 from eventferry.projection import Projection
 from eventferry.store import EventStore
 from eventferry.store._native._sync import configure
-from eventferry.worker import run_projection
 
 Kind = Literal["local", "shared"]
 STREAM: Final = "bench-stream"

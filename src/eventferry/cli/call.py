@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from eventferry.projection import Projection
 
 
-USER_VARIABLE = "EVENTFERRY_USER"
-
-
 class Environment(StrEnum):
     """A store of the service."""
 
@@ -181,6 +178,8 @@ def seconds(text: str) -> float:
 
 def who() -> str:
     """Who gives the command, for the audit: `EVENTFERRY_USER`, or user@host."""
+    from eventferry.audit import USER_VARIABLE
+
     if said := os.environ.get(USER_VARIABLE, "").strip():
         return said
     try:
@@ -209,7 +208,7 @@ def chosen_or_all(config: Config, names: list[str] | None) -> list[Projection]:
     Raises:
         UnknownProjection: the configuration has none of this name.
     """
-    from eventferry.worker import chosen
+    from eventferry.program import chosen
 
     return chosen(config, names) if names else list(config.projections.values())
 

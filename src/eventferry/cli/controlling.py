@@ -47,7 +47,7 @@ def controlled(
     Raises:
         UnknownProjection, ConfigurationError, StoreError
     """
-    from eventferry.worker import chosen
+    from eventferry.program import chosen
 
     config = call.config(import_handlers=import_handlers)
     (projection,) = chosen(config, [name])

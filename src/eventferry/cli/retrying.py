@@ -153,7 +153,8 @@ class Following:
             results[found.name] = (verdict(self.starts[found.name], found), found)
 
     async def _run_here(self, projections: list[Projection]) -> None:
-        from eventferry.worker import Worker, chosen, stop_on_signals
+        from eventferry.program import chosen, stop_on_signals
+        from eventferry.worker import Worker
 
         names = [p.name for p in projections]
         self.call.messages.line(f"no worker runs {', '.join(names)}: running here")

@@ -73,7 +73,7 @@ def add_to(app: typer.Typer) -> None:
         Whenever they have work, until told to end. Any number of workers may run, on any machine.
         SIGTERM and Ctrl-C finish the batch.
         """
-        from eventferry.worker import chosen
+        from eventferry.program import chosen
 
         config = call.config(import_handlers=True)
         projections = chosen(config, queue=None if all_queues else queue, background=background)
@@ -127,7 +127,7 @@ def _add_start(group: typer.Typer, kind: str) -> None:
         not exist.
         """
         from eventferry.cli import standing
-        from eventferry.worker import chosen
+        from eventferry.program import chosen
 
         if wait and until_idle:
             raise typer.BadParameter("--until-idle ends where --wait stays: choose one of them")
@@ -211,7 +211,7 @@ async def _run(
     worker: Worker, http: Address | None, *, until_idle: bool, for_s: float | None
 ) -> bool:
     """Runs the worker; whether a signal has ended it."""
-    from eventferry.worker import stop_on_signals
+    from eventferry.program import stop_on_signals
 
     signalled = False
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eventferry import framework
+from eventferry.audit import USER_VARIABLE
 
 log = logging.getLogger("eventferry.dashboard")
 
@@ -31,7 +32,6 @@ END_S = 5.0
 """Lines that have not ended by then, when the dashboard ends, are killed."""
 BLANK = "…"
 """What is not said yet, in a line that is shown."""
-USER_VARIABLE = "EVENTFERRY_USER"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from eventferry.ended import End, Ended
 from eventferry.errors import ConfigurationError, UnknownStream
 from eventferry.event import Event, RecordedEvent
 from eventferry.handler import Handler, handler_of, load_handler
+from eventferry.program import chosen
 from eventferry.projection import Projection
 from eventferry.store import EventStore
 from eventferry.testing.databases import Databases
@@ -35,7 +36,6 @@ from eventferry.testing.scenario import (
     require_same,
 )
 from eventferry.testing.stores import Stores
-from eventferry.worker import chosen
 
 STREAM = "events-stream"
 """What a handler reads that is none of the configuration's, unless the test names a stream."""
